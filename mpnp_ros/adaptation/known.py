@@ -55,8 +55,13 @@ class LinkCatalogue:
         return math.nan if measured is None else measured
 
     def is_trained(self, path: str | Path) -> bool:
-        """Return whether links were trained on tokens of their modality, not only evaluated as a start."""
-        manifest = self.manifest(path) if path else None
+        """Return whether links were trained on tokens of their modality, not only evaluated as a start.
+
+        Links without a folder are copies that the fusion node made.
+        """
+        if not path:
+            return False
+        manifest = self.manifest(path)
         adapted = manifest.provenance.adaptation if manifest else None
         return adapted is None or adapted.steps > 0
 

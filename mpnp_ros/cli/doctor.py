@@ -33,7 +33,7 @@ PYTHON = (3, 10)
 # import name: distribution to install
 NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 'safetensors': 'safetensors',
           'tokenizers': 'tokenizers', 'PIL': 'pillow', 'yaml': 'pyyaml', 'tqdm': 'tqdm', 'rich': 'rich',
-          'rosbags': 'rosbags'}
+          'rosbags': 'rosbags', 'scipy': 'scipy'}
 USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
           'onnx': ('onnx', 'reads the default camera encoder once')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',

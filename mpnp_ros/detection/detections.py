@@ -15,6 +15,8 @@ from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, known_chan
 from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
 
+ROUNDING = 1e-6
+
 
 def _unknown(*shape: int) -> np.ndarray:
     return np.full(shape, math.nan)
@@ -144,5 +146,5 @@ def sectors_between(start: float, end: float) -> np.ndarray:
     start, end: radians.
     """
     width = math.degrees(end - start) % 360
-    begins = (np.arange(SECTORS) * SECTOR - 180 - math.degrees(start)) % 360
-    return begins + SECTOR <= width + 1e-6
+    begins = (np.arange(SECTORS) * SECTOR - 180 - math.degrees(start) + ROUNDING) % 360
+    return begins + SECTOR <= width + 2 * ROUNDING

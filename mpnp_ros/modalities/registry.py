@@ -104,6 +104,8 @@ class Sensor:
     endpoints: topics of its node, for the reference.
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
     head: training of heads that count objects; None: there are none.
+    reads_like: name of shipped links that count what its tokens count, such as ``objects``; the fusion node
+        reads it with a copy of them as long as it has no links of its own.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Sensor:
     endpoints: tuple[Endpoint, ...] = ()
     dataset: DatasetReader | None = None
     head: HeadTraining | None = None
+    reads_like: str = ''
 
 
 def sensors() -> dict[str, Sensor]:

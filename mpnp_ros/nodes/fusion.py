@@ -31,6 +31,7 @@ from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
+from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
@@ -52,7 +53,12 @@ from mpnp_ros.options import Change, option
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
-from mpnp_ros.serving.link_versions import LinkVersion, links_at_start, read_link_version
+from mpnp_ros.serving.link_versions import (
+    LinkVersion,
+    copied_link_version,
+    links_at_start,
+    read_link_version,
+)
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State, WatchLimits
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
@@ -137,6 +143,8 @@ class FusionNode(ManagedNode):
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
+        self._copied: dict[str, str] = {}
+        self._copy_link: Callable[..., LinkVersion] | None = None
         self._clock_amiss = False
         self._shown_again, self._quiet = 0., True
         self._group = MutuallyExclusiveCallbackGroup()
@@ -167,6 +175,8 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver, without_sensors=lambda: self.values.answer_without_sensors)
         self._server.pause(INACTIVE)
+        self._considered, self._copied = {}, {}
+        self._copy_link = partial(copied_link_version, lm=lm)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
         # the shipped links, and those in use when the node last ended, if they fit
@@ -207,7 +217,7 @@ class FusionNode(ManagedNode):
 
     def release(self) -> None:
         """Release model, links and caches."""
-        server, self._server = self._server, None
+        server, self._server, self._copy_link = self._server, None, None
         if server is not None:
             server.close()
         del server
@@ -243,6 +253,20 @@ class FusionNode(ManagedNode):
             if (server := self._server) is not None:
                 server.board.introduce(self._encoders[message.node])
                 self._tell_fits(server.board)
+
+    def _read_alike(self, facts: EncoderFacts) -> None:
+        """Read a modality without links by a copy of shipped ones that count what its tokens count."""
+        name, server = facts.modality, self._server
+        if self._considered.get(name) == facts.encoder:
+            return
+        self._considered[name] = facts.encoder
+        sensor = sensors().get(name)
+        source = shipped_links().get(sensor.reads_like) if sensor and SHIPPED in self.values.links else None
+        if source is None or (name in server.links.modalities and name not in self._copied):
+            return
+        self._copied[name] = facts.encoder
+        made = server.make_links(partial(self._copy_link, source.path, name, facts.encoder))
+        made.add_done_callback(partial(self._respond_change, LoadLinks))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""
@@ -373,6 +397,7 @@ class FusionNode(ManagedNode):
                    self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
         for node in present & set(self._encoders):
             board.introduce(self._encoders[node])
+            self._read_alike(self._encoders[node])
         board.retain_encoders(present)
         self._tell_fits(board)
         note = board.clock_note()

@@ -34,7 +34,7 @@ _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIAB
 LOST = 0.05
 """Share of lost messages above which losses are reported."""
 _SENSOR_TYPES = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|'
-                           r'velodyne|ouster|Image')
+                           r'velodyne|ouster|Image|vision_msgs|MarkerArray|[Dd]etect')
 """Messages of sensors, beside those whose type names a sensor of this package."""
 AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock."""
@@ -147,7 +147,7 @@ class AdaptedSubscription:
         token = object()
 
         def take(message: Any) -> None:
-            if self._retired is not None:  # two subscriptions are alive
+            if self._retired is not None and hasattr(message, 'header'):  # two subscriptions are alive
                 stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
                 if any(stamp in heard for other, heard in self._heard.items() if other is not token):
                     return

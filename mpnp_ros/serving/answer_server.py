@@ -137,6 +137,10 @@ class AnswerServer:
         except RuntimeError:
             return _refused()
 
+    def make_links(self, make: Callable[[], LinkVersion]) -> Future[LinkVersion]:
+        """Make a link while answering, and install it between two answers; errors as of load_links."""
+        return self._in_reader(lambda: self.install(make()).result())
+
     def install(self, version: LinkVersion) -> Future[LinkVersion]:
         """Install a link between two answers.  The future raises LinksError if it does not fit."""
         return self._between_answers(partial(self._changed, self.links.install, version))

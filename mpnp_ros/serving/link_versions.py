@@ -9,9 +9,10 @@ from pathlib import Path
 from mpnp_ros.errors import LinksError
 from mpnp_ros.files import sha256_of
 from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.methods.connections import check_fit
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import MANIFEST, load_link
-from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, whole
+from mpnp_ros.methods.link_files import MANIFEST, copied_link, load_link
+from mpnp_ros.methods.link_store import REMEMBERED, LinkStore, StoredLink, holding, name_of, whole
 from mpnp_ros.methods.method import Method
 from mpnp_ros.serving.modality_state import LinkFit
 
@@ -131,6 +132,17 @@ def read_link_version(path: str | Path, sha256: str, lm: LanguageModel) -> LinkV
     with holding(path):
         link = load_link(path, lm=lm, sha256=sha256 or None)
         return LinkVersion(link, str(path), sha256 or sha256_of(Path(path) / MANIFEST))
+
+
+def copied_link_version(path: str | Path, modality: str, encoder: str, lm: LanguageModel) -> LinkVersion:
+    """Copy a link for the tokens of another encoder with the same channels; the copy has no folder.
+
+    It is called as the link at `path`, such as ``objects/000001``.  Raises LinksError if that does not fit.
+    """
+    link = copied_link(path, modality, encoder)
+    check_fit(link.config, lm)
+    link.version = name_of(path)
+    return LinkVersion(link)
 
 
 def links_at_start(store: LinkStore, shipped: Mapping[str, StoredLink],

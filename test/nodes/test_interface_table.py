@@ -34,20 +34,27 @@ from mpnp_world.sensors.rig import CAMERAS, RADARS
 pytestmark = pytest.mark.ros
 ENDPOINTS = (*OF_ROBOT, *OF_WORLD)
 NAMESPACE = '/table'
+TOKENS = {'tokens/camera', 'tokens/detections', 'tokens/lidar', 'tokens/radar'}
 FILLED_IN = {
-    ('fusion', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
-    ('adaptation', 'tokens/<modality>'): {'tokens/camera', 'tokens/lidar', 'tokens/radar'},
+    ('fusion', 'tokens/<modality>'): TOKENS,
+    ('adaptation', 'tokens/<modality>'): TOKENS,
     ('adaptation', '<labelled_topic>'): {'labelled_questions'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
     ('radar_encoder', '<topic>'): {'radar_front'},
+    ('detections_encoder', '<topic>'): {'detections'},
+    ('detections_encoder', '<topic of boxes in images>'): set(),
+    ('detections_encoder', '<camera_info_topic>'): set(),
+    ('detections_encoder', '<topic of markers>'): set(),
+    ('detections_encoder', '<odometry_topic>'): {'odom'},
     ('replay', '<topics of the bag>'): {'/text'},
     ('world', '/<camera>/image_rect/compressed'): {f'/{name.lower()}/image_rect/compressed'
                                                    for name in CAMERAS},
     ('world', '/<camera>/camera_info'): {f'/{name.lower()}/camera_info' for name in CAMERAS},
     ('world', '/<radar>'): {f'/{name.lower()}' for name in RADARS},
 }
+VISION = importlib.util.find_spec('vision_msgs') is not None
 RAYS = importlib.util.find_spec('embreex') is not None  # the world needs them
 TYPES = {'<as in the bag>': 'std_msgs/msg/String'}
 OF_EVERY_ROS_NODE = {'/rosout', '/parameter_events', '/clock'}
@@ -60,6 +67,8 @@ def skip_an_absent_world(request: pytest.FixtureRequest) -> None:
     """Skip what asks for the world where it cannot run."""
     if not RAYS and 'world' in request.node.name:
         pytest.skip('embreex is not installed: the world has no rays')
+    if not VISION and 'detections_encoder' in request.node.name:
+        pytest.skip('vision_msgs is not installed')
 
 
 @pytest.fixture(scope='module')
@@ -81,11 +90,13 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
         'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']},
         'lidar_encoder': {**tiny_lidar, 'topic': 'lidar_top'},
         'radar_encoder': {'radars': ['radar_front']},
+        **({'detections_encoder': {'topic': 'detections', 'type': 'boxes'}} if VISION else {}),
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, **({'world': {'paused': True}} if RAYS else {})}
     for node, values in parameters.items():
         module_ros.start(' '.join(node_program(node)), namespace=NAMESPACE, parameters=values)
-    for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder'):
+    for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder',
+                 *(['detections_encoder'] if VISION else [])):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
     topics = ['/text', f'{NAMESPACE}/adaptation', *(['/odom'] if RAYS else [])]
@@ -119,8 +130,8 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
             if name not in extra and not name.startswith(own) and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation',
-                                  'replay', 'world'])
+@pytest.mark.parametrize('node', ['camera_encoder', 'detections_encoder', 'lidar_encoder', 'radar_encoder',
+                                  'fusion', 'adaptation', 'replay', 'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):
     end = time.monotonic() + 20  # until the node and all of its names have been discovered

@@ -20,13 +20,14 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
 
 from mpnp_ros.bags.messages import message_types
+from mpnp_ros.detection.detections import Detections
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.nodes import adaptation, fusion, replay
 from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
 from mpnp_ros.options import Change
 
-ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'lidar', 'radar')}
+ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'detections', 'lidar', 'radar')}
 OPTIONS = {**{name: node.OPTIONS for name, node in ENCODERS.items()}, 'fusion': fusion.PARAMETERS,
            'adaptation': adaptation.PARAMETERS, 'replay': replay.PARAMETERS}
 MANAGED = {**ENCODERS, 'fusion': fusion.FusionNode}
@@ -38,7 +39,8 @@ if importlib.util.find_spec('embreex'):  # the world has rays
 OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'encoder.bottom': .9,
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
              'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
-             'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6}
+             'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6,
+             'detectors': ['front'], 'classes': 'coco', 'calibration': [2.], 'view': [-60., 60.]}
 """Another right value where any other is not right beside the defaults."""
 TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
          'inactive': {Change.LIVE, Change.ACTIVATE}, 'active': {Change.LIVE}}
@@ -53,6 +55,7 @@ def make(tiny_camera, tiny_lm_folder, ros_harness, tmp_path):
         writer.write(text, 1, types.serialize_cdr(types.types['std_msgs/msg/String']('a'), text.msgtype))
     on = {'encoder.device': 'cpu', 'encoder.dtype': 'float32', 'threads': 1}
     tiny = {'camera_encoder': {**tiny_camera, 'threads': 1}, 'lidar_encoder': on, 'radar_encoder': on,
+            'detections_encoder': {'threads': 1},
             'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1,
                        'links': [''], 'link_store': ''},
             'replay': {'bag': str(bag)}, 'world': {'width': 32, 'height': 18}}
@@ -125,6 +128,27 @@ def base_of(node):
     return asked[0]
 
 
+def finished(node):
+    """The objects of an empty message."""
+    return node._finished(Input('/detections', 'front', CameraInfo(), 0., 0.),
+                          Detections(np.zeros((0, 2)), np.zeros(0), np.zeros((0, 10))))
+
+
+def rectified_of(node):
+    """The direction of a box in an image whose K and P differ."""
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    node._types['front'], node._info_topics['front'] = 'image_boxes', '/info'
+    node._infos['front'] = CameraInfo(width=20, height=10, k=[9., 0, 9, 0, 9, 5, 0, 0, 1],
+                                      p=[9., 0, 1, 0, 0, 9, 5, 0, 0, 0, 1, 0])
+    node.mounts = SimpleNamespace(pose=lambda name, frame, base, otherwise: np.eye(4), destroy=int)
+    box = vision.Detection2D(results=[vision.ObjectHypothesisWithPose()])
+    box.results[0].hypothesis.class_id, box.results[0].hypothesis.score = 'car', 1.
+    box.bbox.center.position.x, box.bbox.center.position.y = 5., 5.
+    box.bbox.size_x = box.bbox.size_y = 2.
+    message = vision.Detection2DArray(detections=[box])
+    return float(node.part(Input('/front/detections', 'front', message, 0., 0.)).azimuth[0])
+
+
 def source_of(node):
     """The name under which a sweep is submitted."""
     submitted = []
@@ -146,6 +170,8 @@ OBSERVED = {
     ('lidar_encoder', 'base_frame'): base_of,
     ('lidar_encoder', 'sensor'): source_of,
     ('radar_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
+    ('detections_encoder', 'base_frame'): lambda node: finished(node).frame_id,
+    ('detections_encoder', 'rectified'): rectified_of,
     ('fusion', 'choices'): lambda node: node._question(Question(text='what?')).choices,
     ('fusion', 'answer_without_sensors'): lambda node: node._server._responder._without_sensors(),
     ('replay', 'rate'): lambda node: node._player.rate,
@@ -188,7 +214,8 @@ def test_what_waits_for_a_transition_is_read_in_it(make, name, monkeypatch):
 
     monkeypatch.setattr(options, '__getattribute__', recorded)
     node = make(name, **{'camera_encoder': {'cameras': ['front']}, 'radar_encoder': {'radars': ['front']},
-                         'lidar_encoder': {'topic': '/points'}}.get(name, {}))
+                         'lidar_encoder': {'topic': '/points'},
+                         'detections_encoder': {'detectors': ['front']}}.get(name, {}))
     waiting = [entry for entry in parameters(name) if entry.change in (Change.CONFIGURE, Change.ACTIVATE)]
     read.clear()
     node.trigger_configure()

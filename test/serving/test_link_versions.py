@@ -5,10 +5,13 @@ import pytest
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, Usage
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.serving.answer_server import AnswerServer
-from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions, links_at_start
+from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions, copied_link_version, links_at_start
 
 WAIT = 10
+COUNTING = {'last': 2, 'hidden': 16, 'pooling': 'counting', 'pooling_width': 16, 'pooling_layers': 1,
+            'pooling_heads': 2, 'entries': 2, 'channels': ('car', 'bus')}
 
 
 @pytest.fixture
@@ -113,3 +116,19 @@ def test_nothing_is_noted_without_a_store(bench, store, link):
     versions = LinkVersions(bench.method)
     versions.install(version_of(bench, store.save(link('camera'))))
     assert store.usage('camera') == Usage()
+
+
+def test_a_copy_of_other_links_is_called_as_they_are_and_has_no_folder(tiny_lm, tmp_path):
+    lm = tiny_lm()
+    link = create_method('mpnp', lm).new_link('objects', 'true', 2, **COUNTING)
+    stored = LinkStore(tmp_path).save(link)
+    copy = copied_link_version(stored.path, 'detections', 'detector', lm)
+    assert (copy.modality, copy.fit.encoder, copy.version, copy.path) == (
+        'detections', 'detector', 'objects/000001', '')
+    with pytest.raises(LinksError):
+        copied_link_version(stored.path, 'detections', 'detector', tiny_lm('opt'))
+
+
+def test_links_can_be_made_while_answering(bench, link):
+    made = bench.server.make_links(lambda: LinkVersion(link('camera'))).result(WAIT)
+    assert made.modality == 'camera' and [version for version, _ in bench.server.links][0] is made

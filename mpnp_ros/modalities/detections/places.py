@@ -1,0 +1,98 @@
+"""Where objects are that a detector has found in space or in an image."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpnp_ros.detection.detections import Detections, sectors_between
+from mpnp_ros.detection.hypotheses import NamedObjects
+from mpnp_ros.modalities.camera.calibration import Distortion, undistort
+from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
+from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.tokens import SECTORS
+
+HEIGHTS = {'barrier': (1.0, 0.2), 'bicycle': (1.4, 0.3), 'bus': (3.2, 0.3), 'car': (1.6, 0.2),
+           'construction vehicle': (3.0, 0.8), 'motorcycle': (1.5, 0.25), 'pedestrian': (1.7, 0.15),
+           'traffic cone': (0.75, 0.25), 'trailer': (3.4, 0.7), 'truck': (2.8, 0.7)}
+"""Metres, height of objects of each category and its deviation."""
+PIXELS, LOOSE = 2.0, 0.05
+"""Deviation of the height of a box: pixels, and a share of it."""
+CUT_OFF = 0.3
+"""Further deviation, as a share, of the height of a box that ends at the border of the image."""
+BORDER = 2.0
+FARTHEST = 200.0
+"""Metres; what seems further is taken as there."""
+
+
+def in_space(boxes: SpaceBoxes, named: NamedObjects, pose: np.ndarray, deviation: float,
+             looked: np.ndarray) -> Detections:
+    """Return the objects of boxes in space.
+
+    pose: [4, 4] of their frame in the base frame.  deviation: of a distance whose covariance is not told,
+    metres.  looked: sectors in which the detector looks, bool [SECTORS].
+    """
+    turn = pose[:3, :3]
+    position = (boxes.centre @ turn.T + pose[:3, 3])[:, :2]
+    axis = boxes.axis @ turn.T
+    covariance = (turn @ boxes.covariance @ turn.T)[:, :2, :2]
+    unit = position / np.hypot(*position.T).clip(1e-6)[:, None]
+    variance = np.einsum('ni,nij,nj->n', unit, covariance, unit)
+    with np.errstate(invalid='ignore'):
+        told = variance > 0
+        spread = np.where(told, np.sqrt(np.where(told, variance, 0)), deviation)
+    return Detections(position, named.existence, named.categories, size=boxes.size,
+                      yaw=np.arctan2(axis[:, 1], axis[:, 0]), range_deviation=spread, looked=looked)
+
+
+def in_image(boxes: ImageBoxes, named: NamedObjects, pose: np.ndarray, matrix: np.ndarray,
+             lens: Distortion | None, size: tuple[int, int]) -> Detections:
+    """Return the objects of boxes in an image: their direction, and a distance from their height.
+
+    The deviation of the distance is that of the height of such objects and of the box; where the category is
+    not sure it is larger.  pose: [4, 4] of the optical frame in the base frame.  matrix: [3, 3] of the
+    camera.  size: width and height of its images.
+    """
+    left, top, right, bottom = boxes.corners.T
+    middle = np.stack([(left + right) / 2, (top + bottom) / 2], 1)
+    rays = [_rays(points, matrix, lens, pose) for points in (
+        middle, np.stack([middle[:, 0], top], 1), np.stack([middle[:, 0], bottom], 1))]
+    unit = rays[0][:, :2] / np.hypot(*rays[0][:, :2].T).clip(1e-6)[:, None]
+    steep = [ray[:, 2] / np.hypot(*ray[:, :2].T).clip(1e-6) for ray in rays[1:]]
+    tall = (steep[0] - steep[1]).clip(1e-4)
+    height, spread = np.array([HEIGHTS[category] for category in CATEGORIES]).T
+    far = height / tall[:, None]
+    cut = (top <= BORDER) | (bottom >= size[1] - 1 - BORDER)
+    vague = np.hypot(PIXELS / (bottom - top).clip(1), LOOSE) + CUT_OFF * cut
+    each = far ** 2 * ((spread / height) ** 2 + vague[:, None] ** 2)
+    mean = (named.categories * far).sum(1)
+    deviation = np.sqrt((named.categories * (each + (far - mean[:, None]) ** 2)).sum(1))
+    mean = mean.clip(0.5, FARTHEST)
+    return Detections(unit * mean[:, None] + pose[:2, 3], named.existence, named.categories,
+                      range_deviation=deviation.clip(max=FARTHEST), boxes=boxes.corners,
+                      looked=_looked(matrix, lens, pose, size))
+
+
+def looked_between(view: Sequence[float]) -> np.ndarray:
+    """Return the sectors between two directions in degrees, counter-clockwise; all of them for none."""
+    if not view:
+        return np.ones(SECTORS, bool)
+    return sectors_between(math.radians(view[0]), math.radians(view[1]))
+
+
+def _rays(points: np.ndarray, matrix: np.ndarray, lens: Distortion | None, pose: np.ndarray) -> np.ndarray:
+    """Directions [n, 3] of pixels [n, 2] in the base frame."""
+    plain = np.linalg.solve(matrix, np.column_stack([points, np.ones(len(points))]).T).T
+    if lens is not None:
+        plain = undistort(lens, plain[:, :2])[0]
+    return plain @ pose[:3, :3].T
+
+
+def _looked(matrix: np.ndarray, lens: Distortion | None, pose: np.ndarray,
+            size: tuple[int, int]) -> np.ndarray:
+    """Sectors between the left and the right side of the image."""
+    row = (size[1] - 1) / 2
+    ends = _rays(np.array([[size[0] - 0.5, row], [-0.5, row]]), matrix, lens, pose)
+    right, left = np.arctan2(ends[:, 1], ends[:, 0])
+    return sectors_between(right, left)
