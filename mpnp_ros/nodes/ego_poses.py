@@ -101,8 +101,10 @@ class EgoPoses(PoseHistory):
         super().__init__()
         self._node = node
         self._subscriptions = [
-            node.create_subscription(TFMessage, FIXED, self._take_fixed, qos_profile(LATCHED, DEPTH), callback_group=group),
-            node.create_subscription(TFMessage, MOVING, self._take_moving, qos_profile(SENSOR_DATA, DEPTH), callback_group=group)]
+            node.create_subscription(TFMessage, FIXED, self._take_fixed, qos_profile(LATCHED, DEPTH),
+                                     callback_group=group),
+            node.create_subscription(TFMessage, MOVING, self._take_moving, qos_profile(SENSOR_DATA, DEPTH),
+                                     callback_group=group)]
         if odometry_topic:
             qos = qos_profile(SENSOR_DATA, 20)
             self._subscriptions.append(node.create_subscription(
