@@ -143,6 +143,7 @@ class FusionNode(ManagedNode):
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
+        self._considered: dict[str, str] = {}  # modality -> encoder
         self._copied: dict[str, str] = {}
         self._copy_link: Callable[..., LinkVersion] | None = None
         self._clock_amiss = False
