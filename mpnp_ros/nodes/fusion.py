@@ -266,8 +266,8 @@ class FusionNode(ManagedNode):
         if source is None or (name in server.links.modalities and name not in self._copied):
             return
         self._copied[name] = facts.encoder
-        made = server.make_links(partial(self._copy_link, source.path, name, facts.encoder))
-        made.add_done_callback(partial(self._respond_change, LoadLinks))
+        make = partial(self._copy_link, source.path, name, facts.encoder)
+        self._change_links(LoadLinks, lambda server: server.make_links(make))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""

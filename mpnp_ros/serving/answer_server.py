@@ -132,14 +132,11 @@ class AnswerServer:
                                  f'{listened}; add {version.modality}')
             return self.install(version).result()
 
-        try:
-            return self._reader.submit(read_and_install)
-        except RuntimeError:
-            return _refused()
+        return self._beside_answers(read_and_install)
 
     def make_links(self, make: Callable[[], LinkVersion]) -> Future[LinkVersion]:
         """Make a link while answering, and install it between two answers; errors as of load_links."""
-        return self._in_reader(lambda: self.install(make()).result())
+        return self._beside_answers(lambda: self.install(make()).result())
 
     def install(self, version: LinkVersion) -> Future[LinkVersion]:
         """Install a link between two answers.  The future raises LinksError if it does not fit."""
@@ -279,6 +276,12 @@ class AnswerServer:
         version = change(subject)
         self.board.connect(self.links.fits())
         return version
+
+    def _beside_answers(self, work: Callable[[], LinkVersion]) -> Future[LinkVersion]:
+        try:
+            return self._reader.submit(work)
+        except RuntimeError:
+            return _refused()
 
     def _between_answers(self, change: Callable[[], LinkVersion]) -> Future[LinkVersion]:
         with self._wake:

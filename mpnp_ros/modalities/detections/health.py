@@ -4,14 +4,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.modalities.health import (
     SCALE,
-    SECOND,
     Attendance,
     Health,
     HealthFinding,
@@ -21,6 +19,7 @@ from mpnp_ros.modalities.health import (
     worst,
 )
 from mpnp_ros.options import option
+from mpnp_ros.tokens import SECOND
 
 GAPS = 5
 
@@ -66,7 +65,7 @@ class DetectionsJudge:
             stamps.clear()
             self._found.pop(name, None)
         stamps.append(now)
-        gap = median(np.diff(stamps)) / SECOND if len(stamps) > GAPS else 0.
+        gap = float(np.median(np.diff(stamps))) / SECOND if len(stamps) > GAPS else 0.
         rate = 1 / gap if gap > 0 else max(limits.rate)
         yield HealthFinding(grade(rate, limits.rate), f'sends seldom ({rate:.2g} Hz)')
         if (frame.source_index == place).any():

@@ -220,7 +220,9 @@ class DetectionsNode(SynchronizedEncoder):
         """Return the objects of one message in the base frame."""
         if self._types[item.source] == 'image_boxes':
             return self._in_image(item)
-        boxes = from_markers(item.message, lambda name: self._reader.row(name) is not None,
+        reader = self._reader
+        assert reader is not None  # the node is configured
+        boxes = from_markers(item.message, lambda name: reader.row(name) is not None,
                              self._marker_score) if self._types[item.source] == 'markers' \
             else from_detections_3d(item.message)
         named = self._named(item.source, boxes.hypotheses)
@@ -242,6 +244,7 @@ class DetectionsNode(SynchronizedEncoder):
 
     def _finished(self, item: Input, found: Detections) -> Detections:
         """Complete what every message tells, without what hardly exists."""
+        assert self._reader is not None  # the node is configured
         named = replace(
             found, sources=(item.source,), source_index=np.zeros(len(found), np.uint16),
             known=self._reader.known, max_distance=self._max_distance, stamp_ns=item.stamp_ns,
@@ -250,6 +253,7 @@ class DetectionsNode(SynchronizedEncoder):
 
     def _named(self, source: str, hypotheses: Sequence[Any]) -> NamedObjects:
         """Existence and categories; what makes all of them nothing is a concern."""
+        assert self._reader is not None  # the node is configured
         named = self._reader.read(hypotheses)
         if any(name not in named.unknown for each in hypotheses for name, _ in each):
             self._understood.add(source)
@@ -272,11 +276,12 @@ class DetectionsNode(SynchronizedEncoder):
             back, matrix = robot.inverse(), np.eye(4)
             matrix[:3, :3], matrix[:3, 3] = back.rotation, back.translation
             return matrix
-        usable = alone and frame not in WORLDS
-        pose = self.mounts.pose(item.source, frame_id, base,
-                                'taking them as the same' if usable else 'leaving it out')
+        usable, mounts = alone and frame not in WORLDS, self.mounts
+        assert mounts is not None  # the encoder is loaded
+        pose = mounts.pose(item.source, frame_id, base,
+                           'taking them as the same' if usable else 'leaving it out')
         if pose is None and not usable:
-            raise DetectionsError(f'{item.source}: {self.mounts.unknown(frame_id, base)}')
+            raise DetectionsError(f'{item.source}: {mounts.unknown(frame_id, base)}')
         return np.eye(4) if pose is None else pose
 
     def _in_image(self, item: Input) -> Detections:
@@ -296,9 +301,11 @@ class DetectionsNode(SynchronizedEncoder):
             raise DetectionsError(f'{topic} says that the camera is not calibrated, or not for which images; '
                                   'calibrate it')
         frame_id = boxes.frame_id or info.header.frame_id
-        pose = self.mounts.pose(item.source, frame_id, self.values.base_frame, 'leaving it out')
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
+        pose = mounts.pose(item.source, frame_id, self.values.base_frame, 'leaving it out')
         if pose is None:
-            raise DetectionsError(f'{item.source}: {self.mounts.unknown(frame_id, self.values.base_frame)}')
+            raise DetectionsError(f'{item.source}: {mounts.unknown(frame_id, self.values.base_frame)}')
         pose = pose.copy()
         pose[:3, :3], amiss = optical_rotation(pose[:3, :3], frame_id)
         self.concerns.set(f'{item.source} axis', f'{item.source}: {amiss}' if amiss else '')
@@ -318,7 +325,7 @@ class DetectionsNode(SynchronizedEncoder):
             kept = [topic for topic in around if topic.name in named]
             inside = (kept or around)[:1] or inside
         infos = {topic.name for topic in graph if topic.type == CAMERA_INFO}
-        found = []
+        found: list[FoundSensor] = []
         for topic in inside:
             try:
                 message_class(topic.type)
