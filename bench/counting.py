@@ -124,6 +124,8 @@ def painted(method: Method, book: PreparedQuestions, encoder: str,
                                    lambda tokens: turn_tokens(tokens, AWAY))
             seen = [replace(frame[OBJECTS], encoder=encoder) for frame in data.dataset.frames.values()]
             rows |= words_of_people(method, given.own_words, given.beyond, seen)
+    if method.links()[OBJECTS].doubt is None:  # links that pool by the question have no temperature
+        return rows
     painter = Painter(base, SCOPE, 100 + len(DOUBTS))
     data = painted_questions(map(painter.paint, range(given.calibration)), len(DOUBTS),
                              of_each_type=given.calibration, free=0.)
