@@ -30,9 +30,9 @@ def ground_heights(points: np.ndarray) -> np.ndarray:
     cell, height = cell[order], height[order]
     names, starts, counts = np.unique(cell, return_index=True, return_counts=True)
     low = starts + (LOW * (counts - 1)).round().astype(int)
-    grid = np.full(n * n, np.nan)
-    grid[names[counts >= FEWEST]] = height[low[counts >= FEWEST]]
-    grid = grid.reshape(n, n)
+    flat = np.full(n * n, np.nan)
+    flat[names[counts >= FEWEST]] = height[low[counts >= FEWEST]]
+    grid = flat.reshape(n, n)
     for _ in range(3):
         near_height = _around(grid)
         known = ~np.isnan(grid)

@@ -135,7 +135,7 @@ def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarr
               ) -> list[Sight]:
     """Return what one camera sees; a person on a cycle is part of it."""
     pairs, kind = riders(seen), seen.kind
-    pixels, ahead = camera.project(points) if points is not None and len(points) else (None, None)
+    projected = camera.project(points) if points is not None and len(points) else None
     made = []
     for place in range(len(seen)):
         if place in pairs.values():
@@ -148,7 +148,7 @@ def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarr
             box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
         sight = _by_sight(camera, source, box, float(seen.existence[place]), seen.categories[place], rider)
         if points is not None:
-            inside = _inside(box, pixels, ahead) if pixels is not None else np.zeros(0, int)
+            inside = _inside(box, *projected) if projected is not None else np.zeros(0, int)
             sight = _measured(sight, points[inside])
         made.append(sight)
     return made

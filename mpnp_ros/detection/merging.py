@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -61,10 +62,11 @@ def _pair(one: Detections, other: Detections) -> Detections:
     values['categories'][rows] = np.where(total > 0, categories / total.clip(1e-12),
                                           values['categories'][rows])
     kept = np.delete(np.arange(len(one) + len(other)), second)
+    each: dict[str, Any] = {name: array[kept] for name, array in values.items()}
     return replace(
-        one, **{name: array[kept] for name, array in values.items()}, sources=one.sources + other.sources,
-        known=one.known | other.known, looked=one.looked | other.looked,
-        max_distance=min(one.max_distance, other.max_distance), stamp_ns=min(one.stamp_ns, other.stamp_ns))
+        one, **each, sources=one.sources + other.sources, known=one.known | other.known,
+        looked=one.looked | other.looked, max_distance=min(one.max_distance, other.max_distance),
+        stamp_ns=min(one.stamp_ns, other.stamp_ns))
 
 
 def _same(one: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:

@@ -175,8 +175,8 @@ class MotionTracker:
         self._begin(detections.stamp_ns, ego.translation[:2])
         sights = _sights(detections, ego)
         rows = self._assigned(sights)
-        index = self._taken(sights, rows)
-        tracks = self._tracks.select(index)
+        followed, index = self._taken(sights, rows)
+        tracks = followed.select(index)
         seen_again = tracks.hits > 1
         chance = 1 / (1 + np.exp(-tracks.odds))
         moving = np.where(np.isnan(moving) & seen_again, chance, moving)
@@ -185,7 +185,7 @@ class MotionTracker:
         velocity = np.where(told[:, None] | ~steady[:, None], detections.velocity, velocity)
         resting = (RIDER - MOVING['vehicle']) / (1 - MOVING['vehicle'])
         rider = np.where(np.isnan(detections.rider), moving + (1 - moving) * resting, detections.rider)
-        self._tracks = _bounded(self._tracks, self._most)
+        self._tracks = _bounded(followed, self._most)
         return replace(detections, moving=moving, velocity=velocity, rider=rider, track=tracks.number)
 
     def _begin(self, stamp_ns: int, place: np.ndarray) -> None:
@@ -211,20 +211,18 @@ class MotionTracker:
         rows[columns[good]] = chosen[good]
         return rows
 
-    def _taken(self, sights: _Sights, rows: np.ndarray) -> np.ndarray:
-        """Update the tracks, begin new ones and end lost ones; returns the track of each detection."""
+    def _taken(self, sights: _Sights, rows: np.ndarray) -> tuple[_Tracks, np.ndarray]:
+        """Return the tracks, updated, with new ones and without lost ones, and the row of each detection."""
         new, count = rows < 0, int((rows < 0).sum())
         begun = _begun(sights, new, self._next)
         self._next += count
         if self._tracks is None:
-            self._tracks = begun
-            return np.arange(count)
+            return begun, np.arange(count)
         known = _updated(self._tracks, sights, rows)
         kept = (known.unseen <= LOST) | (known.misses < MISSES)
         place = np.append(np.cumsum(kept) - 1, -1)
         index = np.where(new, kept.sum() + np.cumsum(new) - 1, place[rows])
-        self._tracks = known.select(kept).joined(begun)
-        return index
+        return known.select(kept).joined(begun), index
 
 
 def moving_of_velocity(velocity: np.ndarray, categories: np.ndarray) -> np.ndarray:

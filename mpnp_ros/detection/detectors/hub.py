@@ -84,12 +84,14 @@ class _Preparation:
         """Return the input [1, 3, H, W] of an image."""
         size = self.exact or self._kept(*image.shape[1::-1])
         values = resized(image, size).astype(np.float32) * np.float32(self.scale)
-        return ((values - np.float32(self.mean)) / np.float32(self.std)).transpose(2, 0, 1)[None].copy()
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return ((values - mean) / std).transpose(2, 0, 1)[None].copy()
 
     def __repr__(self) -> str:
         return str(sorted(vars(self).items()))
 
     def _kept(self, width: int, height: int) -> tuple[int, int]:
+        assert self.shortest is not None  # as there is no exact size
         scale = self.shortest / min(width, height)
         if self.longest:
             scale = min(scale, self.longest / max(width, height))

@@ -90,11 +90,12 @@ class OnnxDetector:
         scale = np.divide(self.size, image.shape[1::-1])
         if form.letterbox:
             scale = np.full(2, scale.min())
-        inner = tuple(int(size) for size in np.round(scale * image.shape[1::-1]).clip(1))
+        width, height = (int(size) for size in np.round(scale * image.shape[1::-1]).clip(1))
         picture = np.full((form.height, form.width, 3), GREY, np.uint8)
-        picture[:inner[1], :inner[0]] = resized(image, inner)
-        values = picture[..., ::-1] if form.colours == 'bgr' else picture
-        values = (values.astype(np.float32) * form.scale - np.float32(form.mean)) / np.float32(form.std)
+        picture[:height, :width] = resized(image, (width, height))
+        channels = picture[..., ::-1] if form.colours == 'bgr' else picture
+        mean, std = np.array(form.mean, np.float32), np.array(form.std, np.float32)
+        values = (channels.astype(np.float32) * form.scale - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32), np.tile(scale, 2)
 
 
@@ -124,7 +125,7 @@ def split_output(given: dict[str, np.ndarray], form: OnnxFormat,
 
 def _rows(output: np.ndarray, width: int) -> np.ndarray:
     """Return an output as rows of a width, [n, width], whichever way round it is."""
-    flat = output.reshape(output.shape[-2:]) if output.ndim >= 2 and output.size == np.prod(
+    flat: np.ndarray = output.reshape(output.shape[-2:]) if output.ndim >= 2 and output.size == np.prod(
         output.shape[-2:]) else np.zeros((0, 0))
     if flat.shape[-1] != width and flat.shape[0] == width:
         flat = flat.T

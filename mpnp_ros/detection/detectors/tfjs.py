@@ -38,7 +38,8 @@ class Graph:
                  size: tuple[int, int], device: torch.device | str = 'cpu') -> None:
         self._outputs, self._device = tuple(outputs), torch.device(device)
         self._size, self._grown = size, size
-        self._input, self._steps = '', []
+        self._input = ''
+        self._steps: list[tuple[str, Operation, list[str]]] = []
         needed = _needed({node['name']: node for node in nodes}, outputs)
         for node in nodes:
             if node['name'] in needed and node['op'] != 'Const':

@@ -21,7 +21,7 @@ def look(detector: Detector, image: np.ndarray, windows: int = 0) -> Boxes:
     found = []
     for left, top, right, bottom in [(0, 0, width, height), *window_places(width, height, windows)]:
         seen = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
-        boxes = seen.boxes + np.float32([left, top, left, top])
+        boxes = seen.boxes + np.array([left, top, left, top], np.float32)
         cut = ((left > 0) & (boxes[:, 0] < left + MARGIN) | (top > 0) & (boxes[:, 1] < top + MARGIN)
                | (right < width) & (boxes[:, 2] > right - MARGIN)
                | (bottom < height) & (boxes[:, 3] > bottom - MARGIN))
