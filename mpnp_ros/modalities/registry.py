@@ -105,7 +105,7 @@ class Sensor:
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
     head: training of heads that count objects; None: there are none.
     reads_like: name of shipped links that count what its tokens count, such as ``objects``; the fusion node
-        reads it with a copy of them as long as it has no links of its own.
+        reads it with a copy of them where no links in use fit its tokens.
     """
 
     name: str

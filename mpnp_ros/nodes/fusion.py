@@ -29,6 +29,7 @@ from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
+from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import sensors
@@ -144,8 +145,7 @@ class FusionNode(ManagedNode):
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
         self._considered: dict[str, str] = {}  # modality -> encoder
-        self._copied: dict[str, str] = {}
-        self._copy_link: Callable[..., LinkVersion] | None = None
+        self._copy_link: Callable[..., LinkVersion] = copied_link_version
         self._clock_amiss = False
         self._shown_again, self._quiet = 0., True
         self._group = MutuallyExclusiveCallbackGroup()
@@ -176,8 +176,7 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver, without_sensors=lambda: self.values.answer_without_sensors)
         self._server.pause(INACTIVE)
-        self._considered, self._copied = {}, {}
-        self._copy_link = partial(copied_link_version, lm=lm)
+        self._considered, self._copy_link = {}, partial(copied_link_version, lm=lm)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
         # the shipped links, and those in use when the node last ended, if they fit
@@ -218,7 +217,7 @@ class FusionNode(ManagedNode):
 
     def release(self) -> None:
         """Release model, links and caches."""
-        server, self._server, self._copy_link = self._server, None, None
+        server, self._server = self._server, None
         if server is not None:
             server.close()
         del server
@@ -256,18 +255,18 @@ class FusionNode(ManagedNode):
                 self._tell_fits(server.board)
 
     def _read_alike(self, facts: EncoderFacts) -> None:
-        """Read a modality without links by a copy of shipped ones that count what its tokens count."""
+        """Read tokens that no loaded links fit by a copy of the shipped links that count the same."""
         name, server = facts.modality, self._server
-        if self._considered.get(name) == facts.encoder:
+        if server is None or self._considered.get(name) == facts.encoder:
             return
         self._considered[name] = facts.encoder
-        sensor = sensors().get(name)
+        fit, sensor = server.links.fits().get(name), sensors().get(name)
         source = shipped_links().get(sensor.reads_like) if sensor and SHIPPED in self.values.links else None
-        if source is None or (name in server.links.modalities and name not in self._copied):
+        if source is None or (fit is not None and fit.encoder == facts.encoder):
             return
-        self._copied[name] = facts.encoder
-        make = partial(self._copy_link, source.path, name, facts.encoder)
-        self._change_links(LoadLinks, lambda server: server.make_links(make))
+        if read_manifest(source.path).config.token_width == facts.token_width:
+            copy = partial(self._copy_link, source.path, name, facts.encoder)
+            self._change_links(LoadLinks, lambda server: server.make_links(copy))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""

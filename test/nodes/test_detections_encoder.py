@@ -15,7 +15,7 @@ pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
-from mpnp_ros.msg import ModalityStates, ModalityTokens, Question
+from mpnp_ros.msg import EncoderInfo, ModalityStates, ModalityTokens, Question
 from mpnp_ros.srv import Ask, SetModality
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -314,3 +314,18 @@ def test_a_robot_with_a_detector_answers_out_of_the_box(ros, tmp_path):
     finally:
         ros.node.destroy_timer(timer)
         system.stop()
+
+
+@pytest.mark.weights
+@pytest.mark.timeout(300)
+def test_tokens_that_no_links_fit_are_read_like_counts_of_objects(ros):
+    if packaged_gguf() is None:
+        pytest.skip('the default language model is not installed')
+    encoders = ros.publisher('/alike/encoders', EncoderInfo, LATCHED)
+    camera = {'modality': 'camera', 'node': '/test/test'}
+    encoders.publish(EncoderInfo(**camera, encoder='camera-detections', token_width=24))
+    fusion = ros.start('mpnp_ros.nodes.fusion', namespace='/alike', parameters={
+        'device': 'cpu', 'dtype': 'float32', 'threads': 1, 'link_store': ''})
+    fusion.wait_for_output('camera links objects/000001 are in use', 200)
+    encoders.publish(EncoderInfo(**camera, encoder='camera-columns', token_width=768))
+    fusion.wait_for_output('do not fit encoder camera-columns')
