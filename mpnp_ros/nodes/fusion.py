@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import String
@@ -139,7 +140,7 @@ class FusionNode(ManagedNode):
         super().__init__('fusion', FusionOptions, **options)
         self._server: AnswerServer | None = None
         self._listening = self._active = False
-        self._shown: list[tuple] = []
+        self._shown: list[tuple[Any, ...]] = []
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
@@ -208,6 +209,7 @@ class FusionNode(ManagedNode):
             subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
             self._listening = True
         self._active = True
+        assert self._server is not None  # load has made it
         self._server.resume()
 
     def stop(self) -> None:
@@ -257,8 +259,8 @@ class FusionNode(ManagedNode):
 
     def _read_alike(self, facts: EncoderFacts) -> None:
         """Read a modality without links by a copy of shipped ones that count what its tokens count."""
-        name, server = facts.modality, self._server
-        if self._considered.get(name) == facts.encoder:
+        name, server, copy_link = facts.modality, self._server, self._copy_link
+        if server is None or copy_link is None or self._considered.get(name) == facts.encoder:
             return
         self._considered[name] = facts.encoder
         sensor = sensors().get(name)
@@ -266,7 +268,7 @@ class FusionNode(ManagedNode):
         if source is None or (name in server.links.modalities and name not in self._copied):
             return
         self._copied[name] = facts.encoder
-        make = partial(self._copy_link, source.path, name, facts.encoder)
+        make = partial(copy_link, source.path, name, facts.encoder)
         self._change_links(LoadLinks, lambda server: server.make_links(make))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
@@ -327,7 +329,8 @@ class FusionNode(ManagedNode):
     def _on_rollback_links(self, request: RollbackLinks.Request) -> Future[RollbackLinks.Response]:
         return self._change_links(RollbackLinks, lambda server: server.rollback(request.modality))
 
-    def _change_links(self, kind: type, change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future:
+    def _change_links(self, kind: Any,
+                      change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future[Any]:
         def respond(done: Future[LinkVersion]) -> object:
             if error := done.exception():
                 self.diagnostics.warn('links_refused', str(error))
