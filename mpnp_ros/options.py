@@ -21,7 +21,6 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace, _Argument
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ class OptionSpec:
     @property
     def type_name(self) -> str:
         """Type in words, e.g. ``list of float``."""
-        name = {dict: 'mapping'}.get(self.kind, self.kind.__name__)
+        name = 'mapping' if self.kind is dict else self.kind.__name__
         return f'list of {name}' if self.is_list else name
 
     @property
@@ -185,7 +184,8 @@ class OptionSpec:
             raise OptionError([f'{self.name} must be a mapping, not {value!r}'])
         if self.items is None:
             return dict(value)
-        made, problems = {}, []
+        made: dict[str, Any] = {}
+        problems: list[str] = []
         for key, item in value.items():
             section = OptionSpec(f'{self.name}.{key}', (), MISSING, self.items)
             try:
@@ -199,7 +199,8 @@ class OptionSpec:
     def _scalar(self, value: Any) -> Any:
         if isinstance(value, bool) and 'true' in self.choices:
             value = str(value).lower()  # YAML makes a boolean of the word
-        if type(value) is not self.kind and not (self.kind is float and type(value) is int):
+        given = type(value)
+        if given is not self.kind and not (self.kind is float and given is int):
             article = 'an' if self.type_name == 'int' else 'a'
             raise OptionError([f'{self.name} must be {article} {self.type_name}, not {value!r}'])
         if self.choices and value not in self.choices:
@@ -218,7 +219,7 @@ class OptionSpec:
         text = self.help.replace('%', '%%')
         if self.kind is bool:
             action: Any = BooleanOptionalAction if self.default else 'store_const'
-            const = {} if self.default else {'const': True}
+            const: dict[str, Any] = {} if self.default else {'const': True}
             parser.add_argument(flag, dest=self.name, action=action, default=None, help=text, **const)
             return
         parser.add_argument(flag, dest=self.name, type=self.kind, choices=self.choices or None,
@@ -235,7 +236,8 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        problems, whole = [], True
+        problems: list[str] = []
+        whole = True
         for spec in _fields(type(self)):
             value = getattr(self, spec.name)
             try:
@@ -361,13 +363,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-@cache
+_known: dict[type[Options], tuple[OptionSpec, ...]] = {}
+
+
 def _fields(cls: type[Options]) -> tuple[OptionSpec, ...]:
     """The declarations of a class, sections not unfolded."""
+    if cls in _known:
+        return _known[cls]
     hints = typing.get_type_hints(cls)
     if taken := [item.name for item in dataclasses.fields(cls) if hasattr(Options, item.name)]:
         raise ConfigurationError(f'{cls.__name__}: {", ".join(taken)} is a method of all options; rename it')
-    return tuple(_spec(item, hints[item.name]) for item in dataclasses.fields(cls))
+    _known[cls] = tuple(_spec(item, hints[item.name]) for item in dataclasses.fields(cls))
+    return _known[cls]
 
 
 def _spec(item: dataclasses.Field[Any], hint: Any) -> OptionSpec:

@@ -3,17 +3,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO
 
 LINE_PERIOD = 10.0
 """Seconds between two lines without a terminal."""
 
 
+class ShowProgress(Protocol):
+    """Shows how much is done, with a text."""
+
+    def __call__(self, done: int, total: int, text: str = '') -> None:
+        """Show it if it is due."""
+
+
 @contextmanager
 def progress(name: str, unit: str = 'step', quiet: bool = False, stream: TextIO | None = None,
-             period: float = LINE_PERIOD) -> Iterator[Callable[[int, int, str], None]]:
+             period: float = LINE_PERIOD) -> Iterator[ShowProgress]:
     """Yield a function to report progress: ``show(done, total, text)``.
 
     On a terminal it moves a bar.  Otherwise, as in a log, it writes a line at the first call, at most one

@@ -15,16 +15,14 @@ from mpnp_ros.cli.arguments import add_namespace, add_params_file, positive
 from mpnp_ros.cli.node_processes import (
     LOG_LEVELS,
     Placement,
-    all_nodes,
-    checked_namespace,
     default_modalities,
-    encoder_nodes,
     system_processes,
     unmatched,
 )
 from mpnp_ros.cli.replay import add_replay_options, replay_parameters
 from mpnp_ros.cli.system import WATCH, System
 from mpnp_ros.client.session import import_rclpy
+from mpnp_ros.node_names import all_nodes, checked_namespace, encoder_nodes
 
 
 def add_arguments(parser: ArgumentParser) -> None:

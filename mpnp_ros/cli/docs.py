@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from mpnp_ros.cli import simulator
 from mpnp_ros.cli.interface_files import Interface, read_interfaces
-from mpnp_ros.cli.node_processes import WORLD, all_nodes, node_program
+from mpnp_ros.cli.node_processes import node_program
 from mpnp_ros.client.session import import_rclpy
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import source_folder
+from mpnp_ros.node_names import WORLD, all_nodes
 
 if TYPE_CHECKING:
     from mpnp_ros.options import Options

@@ -20,6 +20,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mpnp_ros import __version__, transport
 from mpnp_ros.cli import simulator
@@ -106,7 +107,7 @@ def check_interfaces() -> Iterator[CheckResult]:
     def is_current(interface: Interface) -> bool:
         module = importlib.import_module(f'mpnp_ros.{interface.kind}')
         built = getattr(module, interface.name, None)
-        parts = [getattr(built, section.capitalize(), built) for section in interface.sections]
+        parts: list[Any] = [getattr(built, section.capitalize(), built) for section in interface.sections]
         return built is not None and all(
             list(part.get_fields_and_field_types()) == [field.name for field in fields if not field.value]
             for part, fields in zip(parts, interface.sections.values(), strict=True))
@@ -196,10 +197,13 @@ def images_received() -> int:
     from mpnp_ros.cli.session import ros_session
 
     topic = f'mpnp_doctor_{uuid.uuid4().hex[:8]}'
-    received = []
+    received: list[int] = []
+
+    def note(image: Image) -> None:
+        received.append(len(image.data))
+
     with ros_session() as node:
-        node.create_subscription(Image, topic, lambda image: received.append(len(image.data)),
-                                 qos_profile_sensor_data)
+        node.create_subscription(Image, topic, note, qos_profile_sensor_data)
         publisher = subprocess.Popen([sys.executable, '-m', 'mpnp_ros.cli.doctor', topic],
                                      env={**os.environ, **additions(os.environ)})
         try:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.bags.questions import TOPIC, FrameQuestions, read_questions
@@ -162,11 +163,13 @@ class BagAsker:
             if message.sample_token in self._left:
                 self._moments.put((message.sample_token, _nanoseconds(message.header.stamp)))
 
+        def note_tokens(stamps: deque[int], message: Any) -> None:
+            stamps.append(_nanoseconds(message.header.stamp))
+
         robot.node.create_subscription(LabelledQuestions, TOPIC, note_moment, 10)
         for name, stamps in self._tokens.items():
             robot.node.create_subscription(
-                ModalityTokens, f'tokens/{name}',
-                lambda message, stamps=stamps: stamps.append(_nanoseconds(message.header.stamp)), sensor)
+                ModalityTokens, f'tokens/{name}', partial(note_tokens, stamps), sensor)
 
     def ask_all(self, frames: Sequence[FrameQuestions], majority: Majority, report: BagReport,
                 show: Callable[[int, int, str], None]) -> None:

@@ -48,7 +48,7 @@ def read_interface(file: Path) -> Interface:
     """Read one file; the comment before its first field is its summary."""
     kind = file.suffix[1:]
     parts = re.split(r'^---$', file.read_text('utf-8'), flags=re.M)
-    comments = re.match(r'(?:#.*\n)*', parts[0]).group().splitlines()
+    comments = re.match(r'(?:#.*\n)*', parts[0])[0].splitlines()  # type: ignore[index]  # it always matches
     fields = (tuple(Field(match['type'], match['name'], match['comment'] or '', match['value'] or '')
                     for match in map(_FIELD.match, part.splitlines()) if match) for part in parts)
     return Interface(kind, file.stem, ' '.join(line.lstrip('# ') for line in comments),

@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.node_processes import (
-    ADAPTATION,
-    FUSION,
     LOG_LEVELS,
-    all_nodes,
-    checked_namespace,
     checked_remap,
     default_modalities,
-    encoder_nodes,
     node_program,
     source_files,
     unmatched,
@@ -28,12 +23,14 @@ from mpnp_ros.cli.node_processes import (
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.registry import sensors
+from mpnp_ros.node_names import ADAPTATION, FUSION, all_nodes, checked_namespace, encoder_nodes
 from mpnp_ros.supervisor import tie
 from mpnp_ros.transport import additions
 
 if TYPE_CHECKING:
-    from launch import Action, LaunchContext
+    from launch.action import Action
     from launch.actions import DeclareLaunchArgument
+    from launch.launch_context import LaunchContext
 
 SWITCH = ('true', 'false')
 SHIPPED = 'config/mpnp.yaml'

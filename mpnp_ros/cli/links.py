@@ -198,8 +198,9 @@ def go_back(store: LinkStore, modality: str) -> str | None:
     if not used:
         raise LinksError(f'no {modality} links of {store.folder} are in use: there is nothing to take back')
     before = next(whole(reversed(used[:-1])), None)
-    store.set_current(modality, before and before.version)
-    return before and before.version
+    version = before.version if before else None
+    store.set_current(modality, version)
+    return version
 
 
 def prune_links(store: LinkStore, arguments: Namespace) -> int:

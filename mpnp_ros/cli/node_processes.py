@@ -210,7 +210,7 @@ def listening_topic(modality: str) -> str:
     return next(iter(find_sensor(modality).source_topics), '')
 
 
-def waiting(modalities: Sequence[str]) -> dict[str, object]:
+def waiting(modalities: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of a source that starts when all nodes subscribe, and fails if they do not."""
     return {'wait_for': listeners(modalities), 'require_listeners': True}
 

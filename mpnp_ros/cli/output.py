@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from mpnp_ros.training.evaluation import Accuracy, Share
@@ -62,7 +62,7 @@ def print_table(cells: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> No
     Console(highlight=False, markup=False).print(table)
 
 
-def _known(value: float | None) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 

@@ -43,9 +43,10 @@ def replay_parameters(arguments: Namespace) -> dict[str, object]:
 
 def run(arguments: Namespace) -> int:
     """Replace this process by the replay node."""
-    from mpnp_ros.cli.node_processes import REPLAY, Placement, node_process
+    from mpnp_ros.cli.node_processes import Placement, node_process
+    from mpnp_ros.node_names import REPLAY
 
     placement = Placement(arguments.namespace, arguments.params_file)
     parameters = {**replay_parameters(arguments), 'start': arguments.start}
     spec = node_process(REPLAY, placement, parameters)
-    os.execve(spec.command[0], spec.command, {**os.environ, **spec.environment})
+    os.execve(spec.command[0], list(spec.command), {**os.environ, **spec.environment})

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 CANCELLED = 130
 """Exit code of a stopped command."""
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,8 +65,9 @@ def put_off() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in NUMBERS}
     with noted() as numbers:
         yield
-    if numbers and callable(before[numbers[0]]):
-        before[numbers[0]](numbers[0], None)
+    handler = before[signal.Signals(numbers[0])] if numbers else None
+    if callable(handler):
+        handler(numbers[0], None)
 
 
 def end_at_once() -> None:
@@ -143,7 +146,7 @@ def _handled(handle: Callable[[int], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _set(handle: Callable[[int], object]) -> dict[int, object]:
+def _set(handle: Callable[[int], object]) -> dict[signal.Signals, _Handler]:
     """Set the handlers of this process and return those before; only the main thread can do it."""
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -156,7 +159,7 @@ def _set(handle: Callable[[int], object]) -> dict[int, object]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    before = {number: signal.getsignal(number) for number in NUMBERS}
+    before: dict[signal.Signals, _Handler] = {number: signal.getsignal(number) for number in NUMBERS}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
     for number in before:

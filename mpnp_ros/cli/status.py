@@ -128,7 +128,7 @@ def adaptation_as_dict(adaptation: Any) -> dict[str, object]:
             **{name: getattr(adaptation, name) for name in counts}}
 
 
-def as_dict(states: Mapping[str, Any]) -> dict[str, object]:
+def as_dict(states: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the states of modalities as plain data, by modality; unknown numbers are None."""
     return {state.modality: {
         'state': STATES[state.state], 'plugged': state.plugged, 'pinned': state.pinned,

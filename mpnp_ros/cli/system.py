@@ -6,19 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.cli.node_processes import (
-    FUSION,
-    REPLAY,
-    WORLD,
-    Placement,
-    checked_namespace,
-    encoder_nodes,
-)
+from mpnp_ros.cli.node_processes import Placement
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.client.node_reports import NodeReports
 from mpnp_ros.errors import NotAnsweringError
+from mpnp_ros.node_names import FUSION, REPLAY, WORLD, checked_namespace, encoder_nodes
 from mpnp_ros.supervisor import (
     ENDED,
     FAILED,
@@ -64,10 +58,10 @@ class NodeStates:
         self._node, self._request = node, GetState.Request()
         self._kind = GetState
         self._names = tuple(names)
-        self._clients: dict[str, object] = {}
+        self._clients: dict[str, Any] = {}
         self._labels = dict.fromkeys(names, UNKNOWN)
         self._asked = dict.fromkeys(names, -RESPONSE_TIMEOUT)
-        self._pending: dict[str, object] = {}
+        self._pending: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> str:
         return self._labels[name]
@@ -95,8 +89,8 @@ class NodeStates:
                 future = self._pending[name] = self._clients[name].call_async(self._request)
                 future.add_done_callback(lambda done, name=name: self._note(name, done))
 
-    def _note(self, name: str, future: object) -> None:
-        if self._pending.get(name) is future:  # not forgotten or asked anew in between
+    def _note(self, name: str, future: Any) -> None:
+        if name in self._pending and self._pending[name] is future:  # not forgotten or asked anew in between
             del self._pending[name]
             self._labels[name] = future.result().current_state.label
 
@@ -188,7 +182,7 @@ class System:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._heeded = len(self._signals)
         self._stack.__exit__(*error)
 
@@ -270,7 +264,7 @@ class System:
         self._complaints.forget(name)
         # A restart is useless after a wrong parameter, or with an unreadable bag or missing weights.
         if child.state == WAITING and (code == WRONG_PARAMETER or (
-                code > 0 and (name in SOURCES or name not in self._ever_ready))):
+                code is not None and code > 0 and (name in SOURCES or name not in self._ever_ready))):
             self._supervisor.give_up(child)
         elif child.state != PROCESS_RUNNING:
             self._report(child, child.state)

@@ -106,11 +106,12 @@ class AsyncRobot:
         atexit.unregister(self.close)
         entities, self._destroy = self._destroy, []
         executor = self.node.executor
-        if not self._own and executor is None:
-            for end in entities:
-                end()
-        elif not self._own:  # rclpy reports an exception for what is destroyed while an executor waits for it
-            executor.create_task(lambda: [end() for end in entities])
+        if not self._own:
+            if executor is None:
+                for end in entities:
+                    end()
+            else:  # rclpy reports an exception for what is destroyed while an executor waits for it
+                executor.create_task(lambda: [end() for end in entities])
         self._stack.close()
 
     async def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
@@ -143,7 +144,9 @@ class AsyncRobot:
             rejected = answer.status == Answer.REJECTED and not was_active
             if rejected and time.monotonic() < end and await self._is_starting():
                 if not told:
-                    self.notify(f'the fusion node is starting: {self.reports[FUSION].state}; waiting')
+                    report = self.reports[FUSION]
+                    state = report.state if report else 'unknown'
+                    self.notify(f'the fusion node is starting: {state}; waiting')
                 told = True
                 await asyncio.sleep(AGAIN)
                 continue
@@ -172,7 +175,8 @@ class AsyncRobot:
         self._create('answer', lambda: self.node.create_subscription(
             Answer, 'answer', self._hear, QUEUE, callback_group=self._group))
         self._listeners.add(listen)
-        renewing, publisher = None, None
+        renewing: asyncio.Task[None] | None = None
+        publisher: Any = None
 
         async def renew(standing: Question) -> None:
             while True:  # its lease ends soon after this process, however that ends

@@ -215,8 +215,9 @@ class AdaptationNode(PlainNode):
     def destroy_node(self) -> None:
         """Stop the training process first; its job resumes at the next start."""
         self.stop_ticking()  # or a tick would write to what is closed here
-        if getattr(self, '_measuring', None) is not None:
-            self._measuring.terminate()
+        measuring = getattr(self, '_measuring', None)
+        if measuring is not None:
+            measuring.terminate()
         if hasattr(self, '_adapter'):
             self._adapter.close()
             self._writer.shutdown(cancel_futures=True)

@@ -338,8 +338,8 @@ class FoundSensors:
         likely = [topic for topic in graph if topic.type in self._types]
         if not likely:
             other = [topic for topic in graph if self._kin.search(f'{topic.name} {topic.type}')]
-            shown = ', '.join(f'{topic.name} ({topic.type})' for topic in other[:3])
-            return f'{text}; {shown} cannot be read: publish {kinds}' if other else \
+            unlike = ', '.join(f'{topic.name} ({topic.type})' for topic in other[:3])
+            return f'{text}; {unlike} cannot be read: publish {kinds}' if other else \
                 f'{text}; no publisher of {kinds}: start the driver'
         within = below(likely, namespace) or likely
         shown = similar('/'.join((namespace.rstrip('/'), self._things)), {topic.name for topic in within})

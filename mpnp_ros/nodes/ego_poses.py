@@ -18,6 +18,7 @@ from mpnp_ros.poses import Transform, rotation_from_quaternion
 from mpnp_ros.tokens import SECOND
 
 if TYPE_CHECKING:
+    from geometry_msgs.msg import Point, Quaternion, Vector3
     from rclpy.callback_groups import CallbackGroup
     from rclpy.node import Node
 
@@ -137,7 +138,7 @@ def _bare(frame: str) -> str:
     return frame.lstrip('/')
 
 
-def _transform(turn: object, shift: object) -> Transform | None:
+def _transform(turn: Quaternion, shift: Point | Vector3) -> Transform | None:
     matrix = pose_matrix((turn.w, turn.x, turn.y, turn.z), (shift.x, shift.y, shift.z))
     return None if matrix is None else Transform(matrix[:3, :3], matrix[:3, 3])
 

@@ -256,6 +256,7 @@ class EncoderNode(ManagedNode):
 
     def submit(self, items: tuple[Input, ...]) -> None:
         """Pass a frame to the worker."""
+        assert self._worker is not None  # start makes it before a subclass subscribes
         self._worker.submit(items)
 
     def supersede(self, items: Sequence[Input]) -> None:
@@ -287,8 +288,8 @@ class EncoderNode(ManagedNode):
             for item, part in parts.items() if isinstance(error, MpnpError) and len(parts) > 1 else ():
                 try:
                     self.encoder.encode(self.frame([part]))
-                except Exception as reason:
-                    faulty[item] = reason
+                except Exception as own:
+                    faulty[item] = own
             for item, reason in (faulty or dict.fromkeys(parts, error)).items():
                 self._reject(item, reason)
                 del parts[item]

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import String
@@ -140,7 +141,7 @@ class FusionNode(ManagedNode):
         super().__init__('fusion', FusionOptions, **options)
         self._server: AnswerServer | None = None
         self._listening = self._active = False
-        self._shown: list[tuple] = []
+        self._shown: list[tuple[Any, ...]] = []
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
@@ -207,6 +208,7 @@ class FusionNode(ManagedNode):
             subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
             self._listening = True
         self._active = True
+        assert self._server is not None  # load has made it
         self._server.resume()
 
     def stop(self) -> None:
@@ -326,7 +328,8 @@ class FusionNode(ManagedNode):
     def _on_rollback_links(self, request: RollbackLinks.Request) -> Future[RollbackLinks.Response]:
         return self._change_links(RollbackLinks, lambda server: server.rollback(request.modality))
 
-    def _change_links(self, kind: type, change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future:
+    def _change_links(self, kind: Any,
+                      change: Callable[[AnswerServer], Future[LinkVersion]]) -> Future[Any]:
         def respond(done: Future[LinkVersion]) -> object:
             if error := done.exception():
                 self.diagnostics.warn('links_refused', str(error))

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
@@ -99,7 +100,7 @@ class Replay(PlainNode):
             self._clock_thread.start()
         self._thread.start()
 
-    def changed(self, name: str, value: object) -> None:
+    def changed(self, name: str, value: Any) -> None:
         """Apply a change of ``rate`` or ``paused``."""
         if name == 'rate':
             self._player.set_rate(value)

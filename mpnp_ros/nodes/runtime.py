@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class ManagedOptions(Options):
     autostart: bool = option(True, 'configure and activate at start, without a lifecycle manager')
 
 
-class _Ticking:
+class _Ticking(Node):
     """Periodic work, and the end of it, of both kinds of nodes."""
 
     def every(self, period: float, work: Callable[[], float | None]) -> None:
@@ -80,7 +80,7 @@ class _Ticking:
         self.stop_ticking()
         if hasattr(self, 'diagnostics'):
             self.diagnostics.close()
-        super().destroy_node()
+        super().destroy_node()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
 
 
 class ManagedNode(_Ticking, LifecycleNode):
@@ -94,7 +94,7 @@ class ManagedNode(_Ticking, LifecycleNode):
 
     patience = LEAVING
 
-    def __init__(self, name: str, parameters: type[ManagedOptions], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[ManagedOptions], **options: Any) -> None:
         self._reached = 'unconfigured'
         self._changing = threading.Lock()
         self.ending = False
@@ -152,7 +152,7 @@ class ManagedNode(_Ticking, LifecycleNode):
             return False
         try:
             if self._reached not in ('unconfigured', 'finalized'):
-                super().trigger_shutdown()
+                super().trigger_shutdown()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
         finally:
             self._changing.release()
         return True
@@ -246,7 +246,7 @@ class ManagedNode(_Ticking, LifecycleNode):
             self._changing.release()
 
     @staticmethod
-    def _refusal(transition: str, state: str, possible: Sequence[str]) -> str:
+    def _refusal(transition: str, state: str, possible: Iterable[str]) -> str:
         return f'transition refused: {transition!r} is not possible in state {state!r}; possible: ' \
                f'{", ".join(sorted(possible)) or "none, until that has ended"}'
 
@@ -272,7 +272,7 @@ class ManagedNode(_Ticking, LifecycleNode):
         service.callback_group.add_entity(service)
 
 
-class PlainNode(_Ticking, Node):
+class PlainNode(_Ticking):
     """A node without a life cycle.
 
     values: the parameters.  diagnostics: counters and warnings.
@@ -281,7 +281,7 @@ class PlainNode(_Ticking, Node):
 
     patience = LEAVING
 
-    def __init__(self, name: str, parameters: type[Options], **options: object) -> None:
+    def __init__(self, name: str, parameters: type[Options], **options: Any) -> None:
         super().__init__(name, **options)
         try:
             self.values = declare_parameters(self, parameters, self.changed)
@@ -289,7 +289,7 @@ class PlainNode(_Ticking, Node):
             self.destroy_node()
             raise
         self.diagnostics = Diagnostics(self, name)
-        self.finish: Callable[[Exception | None], None] = lambda error=None: None
+        self.finish: Callable[..., None] = lambda error=None: None
 
     def begin(self) -> None:
         """Called when the executor runs."""
@@ -311,7 +311,8 @@ def run_node(factory: Callable[[], ManagedNode | PlainNode], args: Sequence[str]
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
     with signals.ending(end):
         try:
-            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+            rclpy.init(args=None if args is None else list(args),
+                       signal_handler_options=SignalHandlerOptions.NO)
         except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
             get_logger('mpnp_ros').fatal(explain(error))
             return 2
@@ -355,7 +356,7 @@ class _Executor(MultiThreadedExecutor):
 
     def _take_timer(self, tmr: Any) -> Any:
         try:
-            return super()._take_timer(tmr)
+            return super()._take_timer(tmr)  # type: ignore[no-untyped-call]  # rclpy does not annotate it
         except RCLError:  # cancelled since it became due
             return None
 
@@ -434,7 +435,7 @@ class _Running:
             self._node.ending = True
         whole = self._begun.wait(LOADING)
         node, executor = self._node, self._executor
-        if node is None:
+        if node is None or executor is None:
             return _exit_code(self._failure), whole
         if isinstance(node, ManagedNode):
             whole &= node.close(LOADING if whole else 0.)
@@ -502,6 +503,7 @@ class _Running:
         return None
 
     def _spin(self) -> None:
+        assert self._executor is not None  # it is there before this thread starts
         try:
             self._executor.spin()
         except (ExternalShutdownException, ShutdownException):

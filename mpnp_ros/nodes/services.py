@@ -47,7 +47,7 @@ def create_deferred_service(node: Node, kind: type, name: str, callback: Callabl
     callback: takes the request and gives a Future of the response; neither may raise.
     depth: requests that may wait to be taken.
     """
-    service = node.create_service(kind, name, lambda request, response: callback(request),
+    service: Any = node.create_service(kind, name, lambda request, response: callback(request),
                                   qos_profile=QoSProfile(depth=depth), callback_group=group)
     send = service.send_response
 

@@ -34,11 +34,12 @@ class SynchronizedEncoder(EncoderNode):
     :meth:`join` for each sensor, at any time.
     """
 
+    _synchronizer: Synchronizer[Input]
+
     def __init__(self) -> None:
         super().__init__()
         self.joined: dict[str, str] = {}
         """Topic of each sensor that is read, as given."""
-        self._synchronizer: Synchronizer[Input] | None = None
         self._alarm: Alarm | None = None
         self._misfits: dict[str, Misfit] = {}
 
@@ -77,7 +78,6 @@ class SynchronizedEncoder(EncoderNode):
         if self._alarm:
             self._alarm.stop()
             self._alarm = None
-        if self._synchronizer:
             self._synchronizer.close()
         super().stop()
         self.joined.clear()

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar('Item')
 MAX_WAITING = 4
@@ -68,7 +68,9 @@ class _Source(Generic[Item]):
 
     def expected_ns(self) -> int | None:
         """Return the earliest expected stamp of the next message."""
-        return self.newest_ns + round(GAP * min(self.gaps)) if self.gaps else None
+        if self.newest_ns is None or not self.gaps:
+            return None
+        return self.newest_ns + round(GAP * min(self.gaps))
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,7 @@ class Synchronizer(Generic[Item]):
     def _cannot_improve(self, group: Sequence[_Message[Item]]) -> bool:
         """Return whether no expected message could make the set narrower."""
         pivot = max(group, key=lambda message: message.stamp_ns)
-        coming = [_Message(message.source, expected, None, 0) for message in group
+        coming: list[_Message[Any]] = [_Message(message.source, expected, None, 0) for message in group
                   if (expected := self._sources[message.source].expected_ns()) is not None]
         return _spread(self._narrowest(pivot, [*self._all(), *coming])) >= _spread(group)
 
@@ -307,9 +309,8 @@ class Synchronizer(Generic[Item]):
             self._drop(oldest)
             return
         last = self._last
-        recent = last is not None and now_ns - last.at_ns < self._timeout
-        if recent and len(last.stamps) >= 2 * len(group) and not last.stamps.keys() & {
-                message.source for message in group}:
+        if (last is not None and now_ns - last.at_ns < self._timeout and len(last.stamps) >= 2 * len(group)
+                and not last.stamps.keys() & {message.source for message in group}):
             self._drop(*group)  # they came too late for it
         else:
             self._give(group, now_ns)
@@ -337,10 +338,10 @@ class Synchronizer(Generic[Item]):
             self._superseded(message.item)
 
 
-def _chosen(pivot: _Message, near: Sequence[_Message], first: int, last: int,
-            nearest: bool = False) -> list[_Message]:
+def _chosen(pivot: _Message[Item], near: Sequence[_Message[Item]], first: int, last: int,
+            nearest: bool = False) -> list[_Message[Item]]:
     """Return pivot and of each other source one message of first..last, the narrowest or the nearest such."""
-    def rank(message: _Message) -> tuple[bool, int]:
+    def rank(message: _Message[Item]) -> tuple[bool, int]:
         return (not nearest and message.stamp_ns > pivot.stamp_ns, abs(message.stamp_ns - pivot.stamp_ns))
 
     chosen = {pivot.source: pivot}
@@ -351,6 +352,6 @@ def _chosen(pivot: _Message, near: Sequence[_Message], first: int, last: int,
     return list(chosen.values())
 
 
-def _spread(group: Sequence[_Message]) -> int:
+def _spread(group: Sequence[_Message[Item]]) -> int:
     stamps = [message.stamp_ns for message in group]
     return max(stamps) - min(stamps)

@@ -17,7 +17,9 @@ from tf2_msgs.msg import TFMessage
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 
 if TYPE_CHECKING:
+    from geometry_msgs.msg import TransformStamped
     from rclpy.node import Node
+    from rclpy.subscription import Subscription
 
     from mpnp_ros.nodes.diagnostics import Concerns, Diagnostics
 
@@ -132,7 +134,7 @@ class Transforms:
         self.tree = TransformTree()
         self._publishers: dict[str, frozenset[tuple[int, ...]]] = {}
         self._fixed = node.create_subscription(TFMessage, FIXED, self._add_fixed, qos_profile(LATCHED, DEPTH))
-        self._moving: object | None = None
+        self._moving: Subscription | None = None
 
     def follow(self, moving: bool) -> None:
         """Subscribe to ``/tf``, or unsubscribe: it can have hundreds of messages a second."""
@@ -174,7 +176,7 @@ class Transforms:
             if contradiction:
                 self.tree.dispute(item.child_frame_id, f'{contradiction}; announce it once')
 
-    def _add(self, item: object, fixed: bool) -> str:
+    def _add(self, item: TransformStamped, fixed: bool) -> str:
         turn, shift = item.transform.rotation, item.transform.translation
         pose = pose_matrix((turn.w, turn.x, turn.y, turn.z), (shift.x, shift.y, shift.z))
         if pose is None:
@@ -195,7 +197,7 @@ def difference(before: np.ndarray, after: np.ndarray) -> str:
 
 def pose_matrix(quaternion: tuple[float, ...], translation: tuple[float, ...]) -> np.ndarray | None:
     """Return [4, 4] of a quaternion (w, x, y, z) of any length and a translation; None for invalid ones."""
-    norm = np.linalg.norm(quaternion)
+    norm = float(np.linalg.norm(quaternion))
     if not np.isfinite([norm, *translation]).all() or norm < 1e-6:
         return None
     w, x, y, z = np.asarray(quaternion) / norm
