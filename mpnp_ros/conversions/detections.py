@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from mpnp_ros.detection.hypotheses import Hypotheses
 from mpnp_ros.errors import ConfigurationError, DetectionsError
-from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
+from mpnp_ros.modalities.detections.places import ImageBoxes, SpaceBoxes
 from mpnp_ros.poses import rotation_from_quaternion
 
 BOXES, IMAGE_BOXES = 'vision_msgs/msg/Detection3DArray', 'vision_msgs/msg/Detection2DArray'

@@ -11,6 +11,10 @@ LEAST_SCORE = 0.05
 """Boxes whose best score is below are not returned."""
 MOST_BOXES = 300
 """Boxes that are returned of one image at most, the best."""
+WINDOW_TOP = 0.3
+"""Share of an image above its windows: sky, for a camera that looks level."""
+CUT_MARGIN = 4
+"""Pixels from the side of a window within which a box is cut by it."""
 
 COCO: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'traffic light',
@@ -77,3 +81,29 @@ def best(boxes: np.ndarray, scores: np.ndarray, image: np.ndarray) -> Boxes:
     with np.errstate(invalid='ignore'):
         sound = (top[order] >= LEAST_SCORE) & (boxes[order, 2:] > boxes[order, :2]).all(1)
     return Boxes(boxes[order[sound]], np.asarray(scores, np.float32)[order[sound]])
+
+
+def look(detector: Detector, image: np.ndarray, windows: int = 0) -> Boxes:
+    """Return the boxes of the whole image and of windows, in pixels of the image.
+
+    image: uint8 RGB [H, W, 3].  windows: square ones side by side over its lower part.  A box that the side
+    of a window cuts is left out; the same object in another window, or in the whole image, stays.
+    """
+    height, width = image.shape[:2]
+    found = []
+    for left, top, right, bottom in [(0, 0, width, height), *window_places(width, height, windows)]:
+        seen = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
+        boxes = seen.boxes + np.array([left, top, left, top], np.float32)
+        cut = ((left > 0) & (boxes[:, 0] < left + CUT_MARGIN) | (top > 0) & (boxes[:, 1] < top + CUT_MARGIN)
+               | (right < width) & (boxes[:, 2] > right - CUT_MARGIN)
+               | (bottom < height) & (boxes[:, 3] > bottom - CUT_MARGIN))
+        found.append(Boxes(boxes, seen.scores).select(~cut))
+    return Boxes(np.concatenate([part.boxes for part in found]), np.concatenate([part.scores for part in found]))
+
+
+def window_places(width: int, height: int, count: int) -> list[tuple[int, int, int, int]]:
+    """Return left, top, right and bottom of ``count`` windows over the lower part of an image."""
+    top = int(height * WINDOW_TOP)
+    side = min(height - top, width)
+    starts = np.linspace(0, width - side, count).astype(int) if count > 1 else [(width - side) // 2] * count
+    return [(int(left), top, int(left) + side, top + side) for left in starts]

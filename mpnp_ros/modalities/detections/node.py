@@ -21,10 +21,14 @@ from mpnp_ros.conversions.detections import (
     from_markers,
     message_class,
 )
-from mpnp_ros.detection.calibration import ScoreCalibration, calibration_problem
 from mpnp_ros.detection.classes import load_class_map
 from mpnp_ros.detection.detections import Detections
-from mpnp_ros.detection.hypotheses import ClassReader, NamedObjects
+from mpnp_ros.detection.hypotheses import (
+    ClassReader,
+    NamedObjects,
+    ScoreCalibration,
+    calibration_problem,
+)
 from mpnp_ros.detection.merging import merged
 from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.errors import ConfigurationError, DetectionsError, ImageError

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mpnp_ros.detection.detections import Detections, sectors_between
-from mpnp_ros.detection.hypotheses import NamedObjects
+from mpnp_ros.detection.hypotheses import Hypotheses, NamedObjects
 from mpnp_ros.modalities.camera.calibration import Distortion, undistort
-from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
 
@@ -24,6 +24,36 @@ CUT_OFF = 0.3
 BORDER = 2.0
 FARTHEST = 200.0
 """Metres; what seems further is taken as there."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceBoxes:
+    """Boxes around the robot; n of them, all in the frame ``frame_id``.
+
+    hypotheses: of each, its classes with scores.  centre: [n, 3] metres.  size: [n, 3] metres, NaN: unknown.
+    axis: [n, 3] unit vector along the length, NaN: not known.  covariance: [n, 3, 3] of the centre, NaN: not
+    known.
+    """
+
+    hypotheses: tuple[Hypotheses, ...]
+    centre: np.ndarray
+    size: np.ndarray
+    axis: np.ndarray
+    covariance: np.ndarray
+    frame_id: str = 'base_link'
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBoxes:
+    """Boxes in an image; n of them.
+
+    hypotheses: of each, its classes with scores.  corners: [n, 4] pixels, left, top, right and bottom.
+    frame_id: of the camera.
+    """
+
+    hypotheses: tuple[Hypotheses, ...]
+    corners: np.ndarray
+    frame_id: str = 'camera'
 
 
 def in_space(boxes: SpaceBoxes, named: NamedObjects, pose: np.ndarray, deviation: float,
