@@ -126,7 +126,7 @@ def from_markers(message: StampedMarkers, is_class: Callable[[str], bool], score
 
 
 def _extent(marker: Marker) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and size of what a marker shows."""
+    """Return the middle and the size of what a marker shows."""
     middle, unknown = _xyz(marker.pose.position), np.full(3, np.nan)
     if marker.type == Marker.TEXT_VIEW_FACING:
         return middle, unknown

@@ -1,4 +1,4 @@
-"""What a detector says of an object, classes with scores, as probabilities of existence and of categories."""
+"""Probabilities of existence and of categories from the classes and scores of a detector."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,21 @@ from mpnp_ros.errors import ConfigurationError, DetectionsError
 
 Hypotheses = Sequence[tuple[str, float]]
 """Classes that one object may be, each with its score."""
-TOLD = 0.5
-"""A category can be told where some class of the detector means it with at least this probability."""
+KNOWN_FROM = 0.5
+"""A category is known where some class of the detector means it with at least this probability."""
 
 
 class ScoreCalibration:
-    """Maps scores to probabilities, both 0..1, never falling.
+    """Maps scores to the probabilities that the objects exist; both lie in 0..1.
 
-    Nothing given: as they are.  One number: the temperature T, p = sigmoid(logit(score) / T); above 1 for a
-    detector that is too sure.  Pairs of a score and a probability, both rising: straight lines between them,
-    and beyond them the first and the last probability.
+    Without numbers, scores are probabilities.  One number is the temperature T of
+    p = sigmoid(logit(score) / T); it is above 1 for a detector that is too sure.  More numbers are pairs of a
+    score and a probability, both rising: between the pairs the map is linear, and beyond them it stays at the
+    first or last probability.
     """
 
     def __init__(self, given: Sequence[float] = ()) -> None:
-        """Raises ConfigurationError for anything else."""
+        """Raise ConfigurationError for numbers that are no calibration."""
         if problem := calibration_problem(given):
             raise ConfigurationError(problem)
         self._temperature = given[0] if len(given) == 1 else 1.
@@ -59,7 +60,10 @@ def calibration_problem(given: Sequence[float]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class NamedObjects:
-    """existence [n] and categories [n, 10] of objects; unknown: classes that are in no class map, sorted."""
+    """Probabilities of n objects.
+
+    existence: [n].  categories: [n, 10].  unknown: the classes that are in no class map, sorted.
+    """
 
     existence: np.ndarray
     categories: np.ndarray
@@ -67,7 +71,7 @@ class NamedObjects:
 
 
 class ClassReader:
-    """Reads classes by a class map.
+    """Reads the classes of detections by a class map.
 
     A class is found by its name, also where only capitals, blanks, _ and - differ.  A number is the place of
     the name in ``names``, from 0.
@@ -77,8 +81,8 @@ class ClassReader:
                  calibration: ScoreCalibration | None = None) -> None:
         self._rows = {_plain(name): row for name, row in class_map.items()}
         self._names, self._calibration = tuple(names), calibration or ScoreCalibration()
-        self.known = np.max([*class_map.values()], axis=0) >= TOLD
-        """Which categories the detector can tell, bool [10]."""
+        self.known = np.max([*class_map.values()], axis=0) >= KNOWN_FROM
+        """Which categories the detector can recognise, bool [10]."""
 
     def row(self, name: str) -> np.ndarray | None:
         """Return the probability of each category of a class, [10]; None: it is in no class map."""
@@ -87,10 +91,10 @@ class ClassReader:
         return self._rows.get(_plain(name))
 
     def read(self, objects: Sequence[Hypotheses]) -> NamedObjects:
-        """Return existence and categories of objects; what cannot be any category does not exist.
+        """Return existence and categories of objects; the part that can be no category does not exist.
 
-        Scores that add up to at most 1 are those of one distribution; of others the largest counts.  Raises
-        DetectionsError for a score that is no number in 0..1.
+        Scores of one object that add up to at most 1 are one distribution; of others the largest counts.
+        Raises DetectionsError for a score that is no number in 0..1.
         """
         total, mass, unknown = np.zeros(len(objects)), np.zeros((len(objects), CATEGORY_COUNT)), set()
         for place, hypotheses in enumerate(objects):
