@@ -1,4 +1,4 @@
-"""Whether what moves is told on a real drive, from the middles of its true boxes with noise.
+"""Measure how well motion is recognised on a real drive, from the middles of true boxes with noise.
 
     python -m bench.detected_motion ROOT        # a nuScenes-like root with LiDAR sweeps, such as pandaset_002
 
@@ -20,9 +20,9 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.tokens import SECOND
 
 STATUSES = ('moving', 'parked', 'stopped', 'standing')
-SECOND = 1_000_000_000
 SEEN, ASKED = 45.0, 30.0
 """Metres up to which objects are detected, and judged."""
 DRAWS = 3
@@ -52,7 +52,7 @@ NOISES = {'0.4 m': Noise(0.4), '0.4 m, alike in frames in succession (0.8)': Noi
 
 
 def moments(root: NuScenes, scene: str) -> Iterator[tuple[int, Transform, Placed, bool]]:
-    """Stamp, pose, objects in the map and whether it is a key frame, of each sweep, in order."""
+    """Yield of each sweep, in order, its stamp, pose, objects in the map and whether it is a key frame."""
     keys = list(root.key_frames(scene))
     rows: dict[str, list[tuple[int, np.ndarray, AnnotatedObject]]] = {}
     for frame in keys:
@@ -67,15 +67,15 @@ def moments(root: NuScenes, scene: str) -> Iterator[tuple[int, Transform, Placed
             continue
         there = []
         for known in rows.values():
-            for (start, one, item), (end, other, _) in zip(known, known[1:], strict=False):
+            for (start, before, item), (end, after, _) in zip(known, known[1:], strict=False):
                 if start <= sweep.stamp_ns < end < start + SECOND:
                     share = (sweep.stamp_ns - start) / (end - start)
-                    there.append((item, one + share * (other - one)))
+                    there.append((item, before + share * (after - before)))
         yield sweep.stamp_ns, sweep.ego_pose, there, False
 
 
 def statuses(root: Path, noise: Noise, seed: int) -> np.ndarray:
-    """[n, 3]: whether an object moves, the probability that is said, and the prior."""
+    """Return [n, 3]: whether an object moves, the estimated probability that it does, and the prior."""
     tables, rng, rows = NuScenes(root), np.random.default_rng(seed), []
     for scene in tables.scenes:
         tracker, errors = MotionTracker(), {}
@@ -94,7 +94,10 @@ def statuses(root: Path, noise: Noise, seed: int) -> np.ndarray:
 
 def _detected(there: Placed, noise: Noise, errors: dict[str, float], rng: np.random.Generator,
               stamp: int) -> Detections:
-    """Objects as the detector says them; errors: of each along the line of sight, in deviations."""
+    """Return objects with the errors of a detector.
+
+    errors: of each object along the line of sight, in deviations; updated.
+    """
     for item, _ in there:
         fresh = rng.normal()
         before = errors.get(item.instance)

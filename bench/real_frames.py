@@ -156,7 +156,7 @@ def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswer
                 return turn_tokens(view[sample_of(example.frame)], heading + turn)
 
             made[f'rule, {name}'] = scores(
-                examples, [rule_answer(one.question, see(one), CHANNELS) for one in examples])
+                examples, [rule_answer(example.question, see(example), CHANNELS) for example in examples])
             if answering:
                 made[f'links, {name}'] = scores(asked, answering(asked, see))
     return made

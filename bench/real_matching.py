@@ -24,7 +24,11 @@ RANGES = ((0, 15), (15, 30), (30, 50))
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """object_of: the annotated object of each detection, or None.  seen: instances that a camera has."""
+    """Detections paired with annotated objects.
+
+    object_of: the annotated object of each detection, or None.  seen: instances in the image of
+    some camera.
+    """
 
     detections: Detections
     object_of: Sequence[AnnotatedObject | None]
@@ -73,10 +77,10 @@ def visible(item: AnnotatedObject, camera: Camera) -> np.ndarray | None:
     return box if area(box) > LEAST_INSIDE * area(whole) else None
 
 
-def iou(one: np.ndarray, other: np.ndarray) -> float:
+def iou(first: np.ndarray, second: np.ndarray) -> float:
     """Return the overlap of two boxes [4]."""
-    common = float(intersections(one, other[None])[0])
-    return common / float(area(one) + area(other) - common)
+    common = float(intersections(first, second[None])[0])
+    return common / float(area(first) + area(second) - common)
 
 
 @dataclass

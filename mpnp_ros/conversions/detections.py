@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from mpnp_ros.detection.hypotheses import Hypotheses
 from mpnp_ros.errors import ConfigurationError, DetectionsError
-from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
+from mpnp_ros.modalities.detections.places import ImageBoxes, SpaceBoxes
 from mpnp_ros.poses import rotation_from_quaternion
 
 BOXES, IMAGE_BOXES = 'vision_msgs/msg/Detection3DArray', 'vision_msgs/msg/Detection2DArray'
@@ -126,7 +126,7 @@ def from_markers(message: StampedMarkers, is_class: Callable[[str], bool], score
 
 
 def _extent(marker: Marker) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and size of what a marker shows."""
+    """Return the middle and the size of what a marker shows."""
     middle, unknown = _xyz(marker.pose.position), np.full(3, np.nan)
     if marker.type == Marker.TEXT_VIEW_FACING:
         return middle, unknown

@@ -1,4 +1,4 @@
-"""Boxes of a detector as objects: scores become probabilities, classes categories, duplicates go."""
+"""Objects from the boxes of a detector: probabilities from scores, categories from classes, no duplicates."""
 from __future__ import annotations
 
 import hashlib
@@ -18,17 +18,17 @@ CALIBRATION = (0., .08, .2, .45, .65, .8, .88, .93, .96, .98, .99)
 Small detectors with focal losses say too little of what is there; this table was set by hand from that.
 """
 KNOWN_FROM = 0.1
-"""A category that no class means with at least this probability cannot be told."""
-SECOND = 0.25
-"""A class counts beside the best one of a box if it is at least this share of it."""
+"""A category is known where some class of the detector means it with at least this probability."""
+RUNNER_UP = 0.25
+"""A class counts beside the best one of a box if its probability is at least this share of the best one's."""
 KINDS = ({'car', 'truck', 'bus', 'trailer', 'construction vehicle'}, {'bicycle', 'motorcycle'},
          {'pedestrian'}, {'traffic cone'}, {'barrier'})
 """Categories that a detector may confuse; two boxes of the same kind may be one object."""
 KIND = np.array([next(place for place, names in enumerate(KINDS) if name in names) for name in CATEGORIES])
 
 SAME, INSIDE = 0.55, 0.85
-"""Two boxes are one object from this overlap on, or if so much of one lies in the other and both stand on the
-same place."""
+"""Two boxes are one object from this overlap on, or if this share of one lies in the other and both stand on
+the same place."""
 FOOT = 0.15
 """Lower edges, as a share of the height of the larger box, within which two boxes stand on the same place."""
 
@@ -49,12 +49,12 @@ class CategoryBoxes:
         return len(self.boxes)
 
     def select(self, keep: np.ndarray) -> CategoryBoxes:
-        """Return those that a mask [n] or indices choose."""
+        """Return the objects that a mask [n] or indices select."""
         return CategoryBoxes(self.boxes[keep], self.existence[keep], self.categories[keep])
 
     @property
     def kind(self) -> np.ndarray:
-        """Return the place in KINDS of the likeliest category of each, [n]."""
+        """Return for each object the index in KINDS of its likeliest category, [n]."""
         return KIND[self.categories.argmax(1)] if len(self) else np.zeros(0, int)
 
 
@@ -64,7 +64,8 @@ class BoxReader:
     classes: of the detector.  class_map: class -> probability of each category, see load_class_map.
     min_score: boxes whose best score is below are left out.  calibration: probabilities of scores that
     divide 0..1 evenly; empty: CALIBRATION.
-    known: bool [10], which categories it can tell.  Raises ConfigurationError where no class has a meaning.
+    known: bool [10], which categories the detector can recognise.  Raises ConfigurationError where no class
+    has a meaning.
     """
 
     def __init__(self, classes: Sequence[str], class_map: Mapping[str, np.ndarray], min_score: float = 0.25,
@@ -91,7 +92,7 @@ class BoxReader:
         boxes, scores = found.boxes[keep].astype(np.float64), scores[keep]
         chances = np.interp(scores, np.linspace(0, 1, len(self._calibration)), self._calibration)
         top = chances.max(1, initial=0)
-        shares = np.where(chances >= SECOND * top[:, None], chances, 0)
+        shares = np.where(chances >= RUNNER_UP * top[:, None], chances, 0)
         meant = shares @ self.meaning / shares.sum(1, keepdims=True).clip(1e-9)
         told = np.where(self.known, meant, 0)
         objects = CategoryBoxes(boxes, (top * meant.sum(1)).clip(0, 1),
@@ -100,11 +101,11 @@ class BoxReader:
 
 
 def distinct(objects: CategoryBoxes) -> np.ndarray:
-    """Return which boxes to keep, indices [m], the surest first.
+    """Return the indices [m] of the boxes to keep, the surest first.
 
     Of boxes of one kind that show the same object the surest stays.  In a row of parked cars boxes overlap
-    much, so a box that lies in another one stays if it ends clearly higher up, which is farther away; and a
-    box that lies around several is one of the row, not of a car.
+    much.  So a box inside another one stays if it ends clearly higher up, which is farther away.  A box
+    around several others shows the row, not a car, and goes.
     """
     kept: list[int] = []
     kind = objects.kind

@@ -1,4 +1,4 @@
-"""Classes of detectors as categories of questions, and statuses that a detector cannot tell by themselves.
+"""Categories of questions for the classes of detectors, and shares of statuses that detectors do not give.
 
 A class map is a YAML file: for each class of the detector the categories that it may be, with probabilities.
 A class that is left out is ignored.  Shipped maps are in ``mpnp_ros/data/classes``.
@@ -21,11 +21,11 @@ CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
 """Channels of tokens that count objects: (category, status); status None for categories without status."""
 CHANNEL_COUNT = len(CHANNELS)
 MOVING = {'pedestrian': 0.75, 'vehicle': 0.3}
-"""How often an object moves, where nothing tells; set beforehand, not fitted to any drive."""
+"""Probability that an object moves, where nothing is known; an assumption, not fitted to any drive."""
 STILL = {'vehicle': {'parked': 0.79, 'stopped': 0.21}, 'pedestrian': {'standing': 0.9, 'not standing': 0.1}}
-"""How statuses of what does not move divide up, where nothing tells."""
+"""Shares of the statuses of what does not move, where nothing is known."""
 RIDER = 0.5
-"""How often a cycle has a rider, where nothing tells."""
+"""Probability that a cycle has a rider, where nothing is known."""
 
 
 def load_class_map(name: str | Path) -> dict[str, np.ndarray]:
@@ -81,9 +81,9 @@ def read_class_map(entries: object, name: str) -> dict[str, np.ndarray]:
 
 
 def status_shares(moving: np.ndarray, rider: np.ndarray) -> list[tuple[list[int], np.ndarray]]:
-    """Return for each category its channels and how the statuses divide up, [n, channels], rows sum to 1.
+    """Return for each category its channels and the shares of its statuses, [n, channels]; rows sum to 1.
 
-    moving, rider: [n] probabilities; NaN: as often as such objects do.
+    moving, rider: [n] probabilities; NaN: not known, so that MOVING and RIDER count.
     """
     made = []
     for category in CATEGORIES:
@@ -104,5 +104,5 @@ def status_shares(moving: np.ndarray, rider: np.ndarray) -> list[tuple[list[int]
 
 
 def known_channels(categories: Sequence[bool] | np.ndarray) -> np.ndarray:
-    """Return which channels can be told where these categories can, bool [24]."""
+    """Return which channels are known where these categories are, bool [24]."""
     return np.array([bool(categories[CATEGORIES.index(name)]) for name, _ in CHANNELS])

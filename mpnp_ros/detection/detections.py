@@ -1,8 +1,8 @@
 """Detected objects around the robot, and the tokens that count them.
 
-Whatever detects objects, a network on images, clusters of LiDAR points or a robot's own perception, says here
-where objects are and how sure it is.  Each object becomes one token: its probability of existence, divided
-among categories and statuses.  Links that count read such tokens whatever made them.
+Objects may come from a network on images, from clusters of LiDAR points or from a robot's own perception.
+Each object becomes one token: its probability of existence, divided among categories and statuses.  Links
+that count read such tokens, whatever made them.
 """
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, known_chan
 from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
 
+PER_OBJECT = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
+              'range_deviation', 'boxes', 'source_index', 'track')
+"""Fields of Detections with a row for each object."""
 ROUNDING = 1e-6
+"""Degrees."""
 
 
 def _unknown(*shape: int) -> np.ndarray:
@@ -38,7 +42,7 @@ class Detections:
     boxes: [n, 4] pixels, left, top, right and bottom in the image of its source; NaN: none.
     sources: names of views or sensors.  source_index: [n] uint16, the source of each; NO_SOURCE: none.
     track: [n] int64, the same for one object over time; -1: not tracked.
-    known: [10] bool, which categories the detector can tell at all.
+    known: [10] bool, which categories the detector can recognise at all.
     looked: [SECTORS] bool, in which sectors some source looks.
     max_distance: metres up to which objects are detected; inf: no limit.
     stamp_ns: sensor time, nanoseconds.
@@ -100,10 +104,8 @@ class Detections:
         return np.arctan2(self.position[:, 1], self.position[:, 0])
 
     def select(self, keep: np.ndarray) -> Detections:
-        """Return those that a mask [n] or indices choose, in their order."""
-        each = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
-                'range_deviation', 'boxes', 'source_index', 'track')
-        return replace(self, **{name: getattr(self, name)[keep] for name in each})
+        """Return the objects that a mask [n] or indices select, in their order."""
+        return replace(self, **{name: getattr(self, name)[keep] for name in PER_OBJECT})
 
     def counts(self) -> np.ndarray:
         """Return the expected number of each channel by object, float32 [n, 24]; see :data:`CHANNELS`."""
@@ -118,8 +120,8 @@ def detection_tokens(detections: Detections, modality: str, encoder: str,
                      reach: float = math.inf) -> ModalityTokens:
     """Return one token for each object; a frame without objects is one token of zeros without a direction.
 
-    modality, encoder: as in ModalityTokens.  reach: metres; an object beyond counts as far as its range may
-    be too long, by its deviation.
+    modality, encoder: as in ModalityTokens.  reach: metres; an object beyond counts by the probability that
+    it is nearer, given the deviation of its distance.
     """
     inside = np.ones(len(detections))
     if math.isfinite(reach) and len(detections):

@@ -1,4 +1,4 @@
-"""Height of the ground around the robot from LiDAR points, and points above it."""
+"""The height of the ground around the robot, and the LiDAR points that lie above it."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 CELL, REACH = 4.0, 60.0
 """Metres: side of a cell, and how far the grid goes."""
 FEWEST, LOW = 5, 0.05
-"""Points that tell the height of a cell, and the share of them that lies below the ground."""
+"""Fewest points that give the height of a cell, and the share of them that lies below the ground."""
 STEEP = 0.3
 """Metres that a cell may lie above its neighbours; more is an object that fills it."""
 CLEAR = 0.25
@@ -21,7 +21,7 @@ def above_ground(points: np.ndarray) -> np.ndarray:
 
 
 def ground_heights(points: np.ndarray) -> np.ndarray:
-    """Return the height of the ground in square cells around the robot, [n, n] metres; 0 where none tells."""
+    """Return the height of the ground in square cells around the robot, [n, n] metres; 0: not known."""
     n = int(2 * REACH / CELL)
     place = _cells(points)
     near = ((place >= 0) & (place < n)).all(1) & (np.abs(points[:, 2]) < 3)
@@ -34,20 +34,14 @@ def ground_heights(points: np.ndarray) -> np.ndarray:
     flat[names[counts >= FEWEST]] = height[low[counts >= FEWEST]]
     grid = flat.reshape(n, n)
     for _ in range(3):
-        near_height = _around(grid)
-        known = ~np.isnan(grid)
-        grid = np.where(known, np.fmin(grid, near_height + STEEP), near_height)
+        # The mean height of a cell and its eight neighbours, of those that are known.
+        padded = np.pad(grid, 1, constant_values=np.nan)
+        parts = np.stack([padded[row:row + n, column:column + n] for row in range(3) for column in range(3)])
+        count = (~np.isnan(parts)).sum(0)
+        mean = np.where(count, np.nansum(parts, 0) / count.clip(1), np.nan)
+        grid = np.where(np.isnan(grid), mean, np.fmin(grid, mean + STEEP))
     return np.nan_to_num(grid)
 
 
 def _cells(points: np.ndarray) -> np.ndarray:
     return np.floor((points[:, :2] + REACH) / CELL).astype(np.int64)
-
-
-def _around(grid: np.ndarray) -> np.ndarray:
-    """Mean of a cell and its eight neighbours where they are known."""
-    padded = np.pad(grid, 1, constant_values=np.nan)
-    n = len(grid)
-    parts = np.stack([padded[row:row + n, column:column + n] for row in range(3) for column in range(3)])
-    known = (~np.isnan(parts)).sum(0)
-    return np.where(known, np.nansum(parts, 0) / known.clip(1), np.nan)

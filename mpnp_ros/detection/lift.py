@@ -20,14 +20,14 @@ from mpnp_ros.tokens import SECTORS
 HEIGHT = {'barrier': (1.0, .2), 'bicycle': (1.3, .2), 'bus': (3.4, .12), 'car': (1.65, .1),
           'construction vehicle': (3.1, .3), 'motorcycle': (1.45, .2), 'pedestrian': (1.72, .08),
           'traffic cone': (.9, .3), 'trailer': (3.8, .15), 'truck': (2.9, .25)}
-"""Metres, and the deviation of its logarithm."""
+"""Height of each category in metres, and the standard deviation of its logarithm."""
 DEPTH = {'barrier': .25, 'bicycle': .3, 'bus': 2.5, 'car': 1.2, 'construction vehicle': 2., 'motorcycle': .4,
          'pedestrian': .15, 'traffic cone': .15, 'trailer': 2.5, 'truck': 2.}
-"""Metres from the side that is seen to the middle of the object, typically."""
+"""Typical distance from the visible side to the middle of an object, metres."""
 RIDDEN = 1.75, .1
 """Height of a cycle with its rider, as in HEIGHT."""
 VEHICLE, CYCLE, PERSON = 0, 1, 2
-"""Places in KINDS."""
+"""Indices in KINDS."""
 SLOPE = 0.012
 """Deviation of the rise of a line of sight: the road is not flat and the robot nods."""
 EDGE = 0.05
@@ -35,7 +35,7 @@ EDGE = 0.05
 BORDER = 0.01
 """Share of an image at its border that a box must reach to be cut by it."""
 CUT_BELOW = 6.
-"""Metres: farthest place of what reaches the lower border."""
+"""Greatest distance of what reaches the lower border, metres."""
 LAYER = 1.2
 """Metres between LiDAR points of one object, at most, one behind another."""
 RIDER_SEEN, RIDER_UNSEEN = 0.9, 0.15
@@ -94,7 +94,7 @@ class Sight:
 
     @property
     def kind(self) -> int:
-        """Return the place in KINDS of its likeliest category."""
+        """Return the index in KINDS of its likeliest category."""
         return int(KIND[self.categories.argmax()])
 
     @property
@@ -119,14 +119,14 @@ def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], points: np.nd
     objects = [joined(group) for group in grouped(sights)]
     n = len(objects)
     return Detections(
-        position=np.array([one.position for one in objects]).reshape(n, 2),
-        existence=np.array([one.existence for one in objects]),
-        categories=np.array([one.categories for one in objects]).reshape(n, CATEGORY_COUNT),
-        rider=np.array([one.rider for one in objects]),
-        range_deviation=np.array([one.deviation for one in objects]),
-        boxes=np.array([one.box for one in objects]).reshape(n, 4),
+        position=np.array([sight.position for sight in objects]).reshape(n, 2),
+        existence=np.array([sight.existence for sight in objects]),
+        categories=np.array([sight.categories for sight in objects]).reshape(n, CATEGORY_COUNT),
+        rider=np.array([sight.rider for sight in objects]),
+        range_deviation=np.array([sight.deviation for sight in objects]),
+        boxes=np.array([sight.box for sight in objects]).reshape(n, 4),
         sources=tuple(camera.name for camera in cameras),
-        source_index=np.array([one.source for one in objects], np.uint16),
+        source_index=np.array([sight.source for sight in objects], np.uint16),
         known=np.ones(CATEGORY_COUNT, bool) if known is None else known, looked=sectors_seen(cameras),
         max_distance=max_distance, stamp_ns=stamp_ns, frame_id=frame_id)
 
@@ -148,7 +148,12 @@ def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarr
             box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
         sight = _by_sight(camera, source, box, float(seen.existence[place]), seen.categories[place], rider)
         if points is not None:
-            inside = _inside(box, *projected) if projected is not None else np.zeros(0, int)
+            inside = np.zeros(0, int)
+            if projected is not None:  # in the middle of the box: at its sides there is often something else
+                pixels, ahead = projected
+                margin = (box[2:] - box[:2]) * [.1, .05]
+                within = (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1)
+                inside = np.flatnonzero(within & (ahead > .5))
             sight = _measured(sight, points[inside])
         made.append(sight)
     return made
@@ -174,7 +179,7 @@ def riders(seen: CategoryBoxes) -> dict[int, int]:
 
 def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, categories: np.ndarray,
               rider: float) -> Sight:
-    """Distance by the ground and by height, each as far as it can be trusted."""
+    """Return the sight of a box, with a distance from the ground and from its height, by their deviations."""
     left, top, right, bottom = box
     width, height = camera.size
     middle = (left + right) / 2
@@ -206,15 +211,8 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
                  bool(left < BORDER * width or right > (1 - BORDER) * width))
 
 
-def _inside(box: np.ndarray, pixels: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """Points in the middle of a box, indices: at its sides there is often something else."""
-    margin = (box[2:] - box[:2]) * [.1, .05]
-    inside = (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1)
-    return np.flatnonzero(inside & (ahead > .5))
-
-
 def _measured(sight: Sight, points: np.ndarray) -> Sight:
-    """Distance by the layer of points in the box that is large and near the distance by sight."""
+    """Return a sight with the distance of LiDAR points: of a large layer near the distance by sight."""
     if not len(points):
         return sight
     away = np.sort(np.hypot(*(points[:, :2] - sight.camera.position[:2]).T))
@@ -237,20 +235,21 @@ def one_each(sights: Sequence[Sight]) -> list[Sight]:
     return kept
 
 
-def _one_place(one: Sight, other: Sight) -> bool:
-    apart = abs(_turn(_middle(one), _middle(other))) * min(one.distance, other.distance)
-    far = abs(math.log(one.distance / other.distance))
-    common = intersections(one.box, other.box[None])[0] / min(area(one.box), area(other.box))
+def _one_place(first: Sight, second: Sight) -> bool:
+    """Whether two boxes of one image cannot be two cars: direction, distance and box agree."""
+    apart = abs(_turn(_middle(first), _middle(second))) * min(first.distance, second.distance)
+    far = abs(math.log(first.distance / second.distance))
+    common = intersections(first.box, second.box[None])[0] / min(area(first.box), area(second.box))
     return apart < .9 and far < .12 and common > .3
 
 
 def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
     """Return the sights of each object: at most one of every camera, the best fitting pairs first."""
-    pairs = sorted((misfit, one, other) for one in range(len(sights)) for other in range(one)
-                   if (misfit := _misfit(sights[one], sights[other])) < 1)
+    pairs = sorted((misfit, later, earlier) for later in range(len(sights)) for earlier in range(later)
+                   if (misfit := _misfit(sights[later], sights[earlier])) < 1)
     group = list(range(len(sights)))
-    for _, one, other in pairs:
-        merged = [place for place, each in enumerate(group) if each in (group[one], group[other])]
+    for _, later, earlier in pairs:
+        merged = [place for place, each in enumerate(group) if each in (group[later], group[earlier])]
         sources = [sights[place].source for place in merged]
         if len(set(sources)) == len(sources):
             for place in merged:
@@ -259,25 +258,25 @@ def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
             for name in dict.fromkeys(group)]
 
 
-def _misfit(one: Sight, other: Sight) -> float:
-    """How badly two cameras' sights go together as one object; from 1 on they do not."""
-    if one.source == other.source or one.kind != other.kind:
+def _misfit(first: Sight, second: Sight) -> float:
+    """Return how badly the sights of two cameras fit as one object; from 1 on they are different objects."""
+    if first.source == second.source or first.kind != second.kind:
         return math.inf
-    if not (_may_see(one, other.camera) and _may_see(other, one.camera)):
+    if not (_may_see(first, second.camera) and _may_see(second, first.camera)):
         return math.inf
-    apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (one, other))))
-    halves = [abs(_turn(*sight.edges)) / 2 for sight in (one, other)]
-    offsets = (float(np.hypot(*sight.camera.position[:2])) for sight in (one, other))
+    apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (first, second))))
+    halves = [abs(_turn(*sight.edges)) / 2 for sight in (first, second)]
+    offsets = (float(np.hypot(*sight.camera.position[:2])) for sight in (first, second))
     parallax = sum(offset * sight.deviation / max(2., sight.distance) ** 2
-                   for offset, sight in zip(offsets, (one, other), strict=True))
-    if one.cut and other.cut:  # two parts of it touch or overlap
+                   for offset, sight in zip(offsets, (first, second), strict=True))
+    if first.cut and second.cut:  # two parts of it touch or overlap
         turn = max(apart - sum(halves), 0) / (BESIDE + parallax) + .1 * apart / sum(halves)
-    elif one.cut or other.cut:  # the middle of a part of it lies within the whole
-        turn = apart / (halves[int(one.cut)] + BESIDE + parallax)
+    elif first.cut or second.cut:  # the middle of a part of it lies within the whole
+        turn = apart / (halves[int(first.cut)] + BESIDE + parallax)
     else:
         turn = apart / (.3 * min(halves) + BESIDE + parallax)
-    distances = [max(1., float(np.hypot(*sight.position))) for sight in (one, other)]
-    spread = math.hypot(one.deviation / distances[0], other.deviation / distances[1])
+    distances = [max(1., float(np.hypot(*sight.position))) for sight in (first, second)]
+    spread = math.hypot(first.deviation / distances[0], second.deviation / distances[1])
     far = abs(math.log(distances[0] / distances[1])) / max(FITTING, 2 * spread)
     return max(turn, far) if turn < 1 and far < 1 else math.inf
 
@@ -323,6 +322,6 @@ def _middle(sight: Sight) -> float:
     return math.atan2(sight.heading[1], sight.heading[0])
 
 
-def _turn(one: float, other: float) -> float:
-    """Angle from one direction to another, in [-pi, pi)."""
-    return (other - one + math.pi) % (2 * math.pi) - math.pi
+def _turn(start: float, end: float) -> float:
+    """Return the angle from one direction to another, in [-pi, pi)."""
+    return (end - start + math.pi) % (2 * math.pi) - math.pi

@@ -1,4 +1,4 @@
-"""Objects that several sources see count once."""
+"""Detections of several sources as one, in which each object counts once."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,24 +8,22 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from mpnp_ros.detection.detections import Detections
+from mpnp_ros.detection.detections import PER_OBJECT, Detections
 from mpnp_ros.detection.motion import AGREEMENT, GATE, position_noise
 from mpnp_ros.errors import DetectionsError
 from mpnp_ros.tokens import NO_SOURCE
 
 SAME = 0.25
 """Agreement of categories from which two objects at one place are the same."""
-EACH = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
-        'range_deviation', 'boxes', 'source_index', 'track')
 
 
 def merged(parts: Sequence[Detections]) -> Detections:
     """Return the objects of several sources in one frame as one, each object once.
 
     Objects of two sources are the same where their places agree within their deviations and their categories
-    do.  The place is the mean by deviation, the rest is of the one that exists more probably.  The stamp is
-    the oldest; categories can be told, and sectors are looked at, where some source does.  Raises
-    DetectionsError for none, or several frames.
+    do.  The position is the mean, weighted by the deviations; the rest comes from the more probable object.
+    The stamp is the oldest.  A category is known, and a sector is looked at, where it is for some source.
+    Raises DetectionsError for no parts, or parts in several frames.
     """
     frames = {part.frame_id for part in parts}
     if len(frames) != 1:
@@ -36,23 +34,24 @@ def merged(parts: Sequence[Detections]) -> Detections:
     return whole
 
 
-def _pair(one: Detections, other: Detections) -> Detections:
-    rows, columns = _same(one, other)
-    index = other.source_index.astype(int)
-    index = np.where(index == NO_SOURCE, NO_SOURCE, index + len(one.sources)).astype(np.uint16)
-    values = {name: np.concatenate([getattr(one, name), index if name == 'source_index' else
-                                    getattr(other, name)]) for name in EACH}
-    second = len(one) + columns
+def _pair(whole: Detections, part: Detections) -> Detections:
+    """Return the objects of both, each once; those of ``part`` follow."""
+    rows, columns = _same(whole, part)
+    index = part.source_index.astype(int)
+    index = np.where(index == NO_SOURCE, NO_SOURCE, index + len(whole.sources)).astype(np.uint16)
+    values = {name: np.concatenate([getattr(whole, name), index if name == 'source_index' else
+                                    getattr(part, name)]) for name in PER_OBJECT}
+    second = len(whole) + columns
     better = values['existence'][second] > values['existence'][rows]
-    information = [np.linalg.inv(noise) for noise in (position_noise(one)[rows],
-                                                      position_noise(other)[columns])]
+    information = [np.linalg.inv(noise) for noise in (position_noise(whole)[rows],
+                                                      position_noise(part)[columns])]
     cov = np.linalg.inv(information[0] + information[1])
     mean = np.einsum('nij,nj->ni', cov, sum(
         np.einsum('nij,nj->ni', inverse, place) for inverse, place in
-        zip(information, (one.position[rows], other.position[columns]), strict=True)))
+        zip(information, (whole.position[rows], part.position[columns]), strict=True)))
     categories = values['existence'][rows, None] * values['categories'][rows] + \
         values['existence'][second, None] * values['categories'][second]
-    for name in EACH:
+    for name in PER_OBJECT:
         mask = better.reshape(-1, *[1] * (values[name].ndim - 1))
         values[name][rows] = np.where(mask, values[name][second], values[name][rows])
     values['position'][rows] = mean
@@ -61,22 +60,22 @@ def _pair(one: Detections, other: Detections) -> Detections:
     total = categories.sum(1, keepdims=True)
     values['categories'][rows] = np.where(total > 0, categories / total.clip(1e-12),
                                           values['categories'][rows])
-    kept = np.delete(np.arange(len(one) + len(other)), second)
+    kept = np.delete(np.arange(len(whole) + len(part)), second)
     each: dict[str, Any] = {name: array[kept] for name, array in values.items()}
     return replace(
-        one, **each, sources=one.sources + other.sources, known=one.known | other.known,
-        looked=one.looked | other.looked, max_distance=min(one.max_distance, other.max_distance),
-        stamp_ns=min(one.stamp_ns, other.stamp_ns))
+        whole, **each, sources=whole.sources + part.sources, known=whole.known | part.known,
+        looked=whole.looked | part.looked, max_distance=min(whole.max_distance, part.max_distance),
+        stamp_ns=min(whole.stamp_ns, part.stamp_ns))
 
 
-def _same(one: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the one and of the other that are the same object."""
-    if not len(one) or not len(other):
+def _same(whole: Detections, part: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of both that are the same objects."""
+    if not len(whole) or not len(part):
         return np.zeros(0, int), np.zeros(0, int)
-    gap = one.position[:, None] - other.position[None]
-    spread = position_noise(one)[:, None] + position_noise(other)[None]
+    gap = whole.position[:, None] - part.position[None]
+    spread = position_noise(whole)[:, None] + position_noise(part)[None]
     far = np.einsum('nmi,nmij,nmj->nm', gap, np.linalg.inv(spread), gap)
-    possible = (far < GATE) & (one.categories @ AGREEMENT @ other.categories.T >= SAME)
+    possible = (far < GATE) & (whole.categories @ AGREEMENT @ part.categories.T >= SAME)
     rows, columns = linear_sum_assignment(np.where(possible, far, 1e6))
     good = possible[rows, columns]
     return rows[good], columns[good]

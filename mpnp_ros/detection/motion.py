@@ -1,4 +1,4 @@
-"""Whether detected objects move, from where they are seen over time.
+"""Whether detected objects move, from their positions over time.
 
 Each track has two hypotheses: the object stands, or it goes at about a constant velocity.  Both are Kalman
 filters in a frame that does not move, and the odds between them follow from what is measured.  Detections are
@@ -20,8 +20,8 @@ from mpnp_ros.detection.classes import MOVING, RIDER
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.tokens import SECOND
 
-SECOND = 1_000_000_000
 FIXTURES = ('barrier', 'traffic cone')
 CYCLES = ('bicycle', 'motorcycle')
 
@@ -42,7 +42,7 @@ DRIFT = 0.15
 ACROSS, ACROSS_PER_METRE = 0.25, 0.008
 """Metres, deviation across the line of sight: of the middle of an object, and of a direction."""
 LEAST_DEVIATION, UNTOLD_DEVIATION = 0.3, 0.15
-"""Deviation of a distance: at least, metres; where it is not told, as a share of the distance."""
+"""Deviation of a distance: at least, in metres; where it is not known, as a share of the distance."""
 WELL_MEASURED = 0.5
 """Metres of deviation up to which distances of two frames err independently."""
 APART = 3.0
@@ -50,35 +50,35 @@ APART = 3.0
 are taken for each other.
 """
 STEADY = 2.0
-"""Metres/second of deviation up to which a velocity is told."""
+"""Metres/second, largest deviation of a velocity that is given."""
 MEMORY = 3.0
-"""Seconds in which the odds are forgotten to 37 %: things start and stop."""
+"""Seconds in which the odds decay to 37 %: things start and stop."""
 SUREST, LARGEST_MISFIT = 6.0, 30.0
 GATE = 9.2
 """Chi-square of two degrees of freedom, 99 %."""
 LOST, MISSES = 1.2, 2
-"""An object that is not seen any more is forgotten after so many seconds, and at least so many frames."""
+"""An object that is not seen any more is forgotten after this many seconds and at least this many frames."""
 LONGEST_GAP = 3.0
-"""Seconds between two frames after which nobody can be recognised."""
+"""Seconds between two frames after which no object can be recognised."""
 FASTEST_EGO = 70.0
-"""Metres/second; a pose that is further off is a correction of the localisation."""
+"""Metres/second; a larger jump of the pose is a correction of the localisation."""
 ALIKE, ODD = 0.3, 0.02
 """Agreement of two categories that are taken for each other, and of two that are not."""
 LEAST_AGREEMENT = 0.05
 SPEED_DEVIATION = 0.25
-"""Metres/second, deviation of a velocity that a detector tells."""
+"""Metres/second, deviation of a velocity that a detector gives."""
 LEARNED = 0.3
 """Weight of the newest categories in those of a track."""
 
 
 def _agreement() -> np.ndarray:
+    """How well a detector's categories agree, [10, 10]."""
     kind = {**dict.fromkeys(CATEGORIES, 'vehicle'), 'pedestrian': 'pedestrian',
             **dict.fromkeys(CYCLES, 'cycle'), **dict.fromkeys(FIXTURES, 'fixture')}
-    near = {frozenset(('cycle', 'pedestrian'))}
-    rows = [[1. if one == other else
-             ALIKE if kind[one] == kind[other] or frozenset((kind[one], kind[other])) in near else ODD
-             for other in CATEGORIES] for one in CATEGORIES]
-    return np.array(rows)
+    near = {'cycle', 'pedestrian'}
+    return np.array([[1. if row == column else
+                      ALIKE if kind[row] == kind[column] or {kind[row], kind[column]} == near else ODD
+                      for column in CATEGORIES] for row in CATEGORIES])
 
 
 AGREEMENT = _agreement()
@@ -141,13 +141,13 @@ class _Sights:
 
 
 class MotionTracker:
-    """Tells which detections move, from those of the frames before.
+    """Estimates which detections move, from those of earlier frames.
 
-    concern: why nothing can be told of the newest frame; empty where it can.
+    concern: why the motion in the newest frame cannot be estimated; empty where it can.
     """
 
     def __init__(self, most: int = 512) -> None:
-        """most: tracks that are kept; those that were seen last are."""
+        """most: the number of tracks to keep; those that were seen last stay."""
         self.concern = ''
         self._most, self._next = most, 0
         self.forget()
@@ -159,11 +159,11 @@ class MotionTracker:
         self._ego = np.zeros(2)
 
     def follow(self, detections: Detections, ego: Transform | None) -> Detections:
-        """Return the detections with ``moving``, ``velocity``, ``rider`` and ``track`` where these are told.
+        """Return the detections with ``moving``, ``velocity``, ``rider`` and ``track`` where these are known.
 
-        ego: pose of their frame in one that does not move, at their time; None: not known, and only
-        velocities that the detector tells are used.  What the detector tells stays.  Frames come in the order
-        of their time; one that goes back in time starts anew.
+        ego: pose of their frame at their time, in a frame that does not move; None: not known, so that only
+        velocities from the detector are used.  What the detector gives stays.  Frames come in the order of
+        their time; a frame that goes back in time starts anew.
         """
         told = np.isfinite(detections.velocity).all(1)
         moving = np.where(np.isnan(detections.moving) & told,
@@ -185,7 +185,10 @@ class MotionTracker:
         velocity = np.where(told[:, None] | ~steady[:, None], detections.velocity, velocity)
         resting = (RIDER - MOVING['vehicle']) / (1 - MOVING['vehicle'])
         rider = np.where(np.isnan(detections.rider), moving + (1 - moving) * resting, detections.rider)
-        self._tracks = _bounded(followed, self._most)
+        if len(followed) > self._most:  # keep those that were seen last, of these those that were seen most
+            order = np.lexsort((-followed.hits, followed.unseen))
+            followed = followed.select(np.sort(order[:self._most]))
+        self._tracks = followed
         return replace(detections, moving=moving, velocity=velocity, rider=rider, track=tracks.number)
 
     def _begin(self, stamp_ns: int, place: np.ndarray) -> None:
@@ -200,7 +203,7 @@ class MotionTracker:
             self._tracks = _predicted(self._tracks, seconds)
 
     def _assigned(self, sights: _Sights) -> np.ndarray:
-        """Row of the track of each detection, [M]; -1: none."""
+        """Return the row of the track of each detection, [M]; -1: none."""
         rows = np.full(len(sights.position), -1)
         if self._tracks is None or not len(self._tracks) or not len(rows):
             return rows
@@ -248,6 +251,7 @@ def position_noise(detections: Detections) -> np.ndarray:
 
 
 def _sights(detections: Detections, ego: Transform) -> _Sights:
+    """Return the detections in the frame that ``ego`` leads to."""
     turn, far = ego.rotation[:2, :2], detections.distance
     unit = np.where(far[:, None] > 1e-6, detections.position / far.clip(1e-6)[:, None], [1., 0.])
     axes = np.stack([unit, np.stack([-unit[:, 1], unit[:, 0]], 1)], 1) @ turn.T
@@ -258,20 +262,21 @@ def _sights(detections: Detections, ego: Transform) -> _Sights:
 
 
 def _predicted(tracks: _Tracks, seconds: float) -> _Tracks:
-    move, one = np.eye(4), np.eye(2)
+    """Return the tracks so many seconds later."""
+    move, identity = np.eye(4), np.eye(2)
     move[0, 2] = move[1, 3] = seconds
-    noise = np.block([[one * seconds ** 4 / 4, one * seconds ** 3 / 2],
-                      [one * seconds ** 3 / 2, one * seconds ** 2]])
+    noise = np.block([[identity * seconds ** 4 / 4, identity * seconds ** 3 / 2],
+                      [identity * seconds ** 3 / 2, identity * seconds ** 2]])
     pushed = (tracks.categories @ ACCELERATION ** 2)[:, None, None] * noise
     return replace(
         tracks, state=tracks.state @ move.T, cov=move @ tracks.cov @ move.T + pushed,
-        doubt=tracks.doubt + DRIFT ** 2 * seconds * one,
+        doubt=tracks.doubt + DRIFT ** 2 * seconds * identity,
         odds=tracks.prior + (tracks.odds - tracks.prior) * math.exp(-seconds / MEMORY),
         misses=tracks.misses + 1, unseen=tracks.unseen + seconds)
 
 
 def _costs(tracks: _Tracks, sights: _Sights) -> np.ndarray:
-    """Minus twice the log likelihood of each track and detection, [T, M]; inf: impossible."""
+    """Return minus twice the log likelihood of each track and detection, [T, M]; inf: impossible."""
     agreement = tracks.categories @ AGREEMENT @ sights.categories.T
     best = np.full((len(tracks), len(sights.position)), np.inf)
     for mean, cov, odds in ((tracks.state[:, :2], tracks.cov[:, :2, :2], tracks.odds),
@@ -287,7 +292,7 @@ def _costs(tracks: _Tracks, sights: _Sights) -> np.ndarray:
 
 
 def _updated(tracks: _Tracks, sights: _Sights, rows: np.ndarray) -> _Tracks:
-    """Take what was measured into account, first across the line of sight and then along it."""
+    """Return the tracks corrected by their detections, first across the line of sight and then along it."""
     columns = np.flatnonzero(rows >= 0)
     rows = rows[columns]
     state, cov, place, doubt = (array[rows] for array in (tracks.state, tracks.cov, tracks.place,
@@ -315,7 +320,7 @@ def _updated(tracks: _Tracks, sights: _Sights, rows: np.ndarray) -> _Tracks:
 
 def _corrected(mean: np.ndarray, cov: np.ndarray, unit: np.ndarray, measured: np.ndarray,
                variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kalman update of n filters by one number each, along a direction [n, 2]; also its log likelihood."""
+    """Return n Kalman filters updated by a number each, along directions [n, 2], and its log likelihood."""
     across = np.einsum('nij,nj->ni', cov[:, :, :2], unit)
     spread = (across[:, :2] * unit).sum(1) + variance
     gap = measured - (unit * mean[:, :2]).sum(1)
@@ -325,6 +330,7 @@ def _corrected(mean: np.ndarray, cov: np.ndarray, unit: np.ndarray, measured: np
 
 
 def _begun(sights: _Sights, new: np.ndarray, first: int) -> _Tracks:
+    """Return tracks of the new detections, numbered from ``first``."""
     position, noise, categories = sights.position[new], sights.noise[new], sights.categories[new]
     count = len(position)
     state, cov = np.zeros((count, 4)), np.zeros((count, 4, 4))
@@ -332,10 +338,3 @@ def _begun(sights: _Sights, new: np.ndarray, first: int) -> _Tracks:
     cov[:, 2, 2] = cov[:, 3, 3] = categories @ SPREAD ** 2
     return _Tracks(first + np.arange(count), state, cov, position, noise, _log_odds(categories @ PRIOR),
                    categories, np.ones(count, int), np.zeros(count, int), np.zeros(count))
-
-
-def _bounded(tracks: _Tracks, most: int) -> _Tracks:
-    """Keep those that were seen last, of these those that were seen most."""
-    if len(tracks) <= most:
-        return tracks
-    return tracks.select(np.sort(np.lexsort((-tracks.hits, tracks.unseen))[:most]))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 KEPT = 10 * SECOND
+"""How long poses are kept."""
 AHEAD = round(0.5 * SECOND)
 """How far a pose is continued beyond the newest one."""
 LIKELY = ('odom', 'map')
@@ -67,7 +68,7 @@ class PoseHistory:
         return above[chosen] if chosen is not None and self._moves(_bare(frame)) else None
 
     def _above(self, frame: str, stamp_ns: int) -> Iterator[tuple[str, Transform]]:
-        """Each frame above, and the pose in it."""
+        """Yield each frame above, and the pose in it."""
         waiting, seen = deque([(frame, Transform.about_z(0.))]), {frame}
         while waiting:
             child, pose = waiting.popleft()
@@ -151,9 +152,9 @@ def _at(poses: deque[tuple[int, Transform]], stamp_ns: int) -> Transform | None:
     if len(poses) == 1 or after == 0:
         return poses[0][1]
     after = min(after, len(poses) - 1)
-    (start, one), (end, other) = poses[after - 1], poses[after]
+    (start, earlier), (end, later) = poses[after - 1], poses[after]
     share = (stamp_ns - start) / (end - start)
-    first, second = np.array(one.quaternion), np.array(other.quaternion)
+    first, second = np.array(earlier.quaternion), np.array(later.quaternion)
     turn = first + share * ((second if first @ second >= 0 else -second) - first)
-    shift = one.translation + share * (other.translation - one.translation)
+    shift = earlier.translation + share * (later.translation - earlier.translation)
     return Transform(rotation_from_quaternion(turn), shift)

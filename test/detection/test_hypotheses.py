@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpnp_ros.detection.calibration import ScoreCalibration
 from mpnp_ros.detection.classes import load_class_map, read_class_map
-from mpnp_ros.detection.hypotheses import ClassReader
+from mpnp_ros.detection.hypotheses import ClassReader, ScoreCalibration
 from mpnp_ros.errors import ConfigurationError, DetectionsError
 from mpnp_ros.questions.vocabulary import CATEGORIES
 

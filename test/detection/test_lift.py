@@ -112,7 +112,7 @@ def at(degrees, away):
 
 def test_what_two_cameras_see_counts_once():
     seen, eyes = pair(('pedestrian', *at(28, 15), .6, 1.72))
-    assert [len(one) for one in seen] == [1, 1]
+    assert [len(boxes) for boxes in seen] == [1, 1]
     found = lift(seen, eyes)
     assert len(found) == 1 and np.degrees(found.azimuth) == pytest.approx([28], abs=.5)
 
@@ -120,7 +120,7 @@ def test_what_two_cameras_see_counts_once():
 def test_things_beside_each_other_in_two_cameras_are_as_many_as_they_are():
     people = [('pedestrian', *at(degrees, 12), .6, 1.72) for degrees in (25.5, 28, 30.5)]
     seen, eyes = pair(*people)
-    assert [len(one) for one in seen] == [3, 3]
+    assert [len(boxes) for boxes in seen] == [3, 3]
     found = lift(seen, eyes)
     assert np.degrees(np.sort(found.azimuth)) == pytest.approx([25.5, 28, 30.5], abs=.5)
 

@@ -39,12 +39,12 @@ def test_neighbours_of_one_source_and_of_other_categories_stay_apart():
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), unique=True, max_size=6),
        st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), unique=True, max_size=6))
 @settings(deadline=None)
-def test_no_more_than_the_sum_and_no_fewer_than_each(one, other):
-    one, other = (seen(name, *[(6 * x, 6 * y) for x, y in places]) for name, places in
-                  (('a', one), ('b', other)))
-    both = merged([one, other])
-    shared = {tuple(place) for place in one.position} & {tuple(place) for place in other.position}
-    assert len(both) == len(one) + len(other) - len(shared)
+def test_no_more_than_the_sum_and_no_fewer_than_each(first, second):
+    first, second = (seen(name, *[(6 * x, 6 * y) for x, y in places]) for name, places in
+                  (('a', first), ('b', second)))
+    both = merged([first, second])
+    shared = {tuple(place) for place in first.position} & {tuple(place) for place in second.position}
+    assert len(both) == len(first) + len(second) - len(shared)
     np.testing.assert_allclose(both.categories.sum(1), 1)
 
 

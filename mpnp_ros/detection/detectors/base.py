@@ -1,4 +1,8 @@
-"""What every detector is: an image in, boxes with scores of its classes out."""
+"""The interface of detectors, and what all of them share.
+
+A detector takes an image and returns boxes with a score for each of its classes.  Wide images are also looked
+at in overlapping windows, where objects keep more of their pixels.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,9 +12,13 @@ import numpy as np
 from PIL import Image
 
 LEAST_SCORE = 0.05
-"""Boxes whose best score is below are not returned."""
+"""Boxes whose best score is below this are not returned."""
 MOST_BOXES = 300
-"""Boxes that are returned of one image at most, the best."""
+"""The most boxes that are returned of one image; the best ones stay."""
+WINDOW_TOP = 0.3
+"""Share of an image above its windows: sky, for a camera that looks level."""
+CUT_MARGIN = 4
+"""Pixels; a box that ends this near to the side of a window is cut by it."""
 
 COCO: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'traffic light',
@@ -40,7 +48,7 @@ class Boxes:
         return len(self.boxes)
 
     def select(self, keep: np.ndarray) -> Boxes:
-        """Return those that a mask [n] or indices choose."""
+        """Return the boxes that a mask [n] or indices select."""
         return Boxes(self.boxes[keep], self.scores[keep])
 
 
@@ -49,7 +57,7 @@ class Detector(Protocol):
 
     classes: names of its classes, in the order of scores.
     sha256: of its weights and of what else decides its output.
-    size: (width, height), pixels, that it shrinks images to; smaller ones lose detail.
+    size: (width, height), pixels, to which it shrinks images; smaller images would lose detail.
     """
 
     classes: tuple[str, ...]
@@ -62,14 +70,14 @@ class Detector(Protocol):
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image, uint8 [H, W, 3], at a size (width, height) without keeping its aspect."""
+    """Return an image, uint8 [H, W, 3], resized to (width, height); its aspect may change."""
     if (image.shape[1], image.shape[0]) == size:
         return image
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def best(boxes: np.ndarray, scores: np.ndarray, image: np.ndarray) -> Boxes:
-    """Return the best boxes [n, 4] of an image, cut at its borders; empty ones and those of low score go."""
+    """Return the best boxes [n, 4] of an image, clipped to it, without empty ones and those of low score."""
     height, width = image.shape[:2]
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4).clip(0, [width, height, width, height])
     top = scores.max(1, initial=0)
@@ -77,3 +85,30 @@ def best(boxes: np.ndarray, scores: np.ndarray, image: np.ndarray) -> Boxes:
     with np.errstate(invalid='ignore'):
         sound = (top[order] >= LEAST_SCORE) & (boxes[order, 2:] > boxes[order, :2]).all(1)
     return Boxes(boxes[order[sound]], np.asarray(scores, np.float32)[order[sound]])
+
+
+def look(detector: Detector, image: np.ndarray, windows: int = 0) -> Boxes:
+    """Return the boxes of the whole image and of windows, in pixels of the image.
+
+    image: uint8 RGB [H, W, 3].  windows: square ones side by side over its lower part.  A box that the side
+    of a window cuts is left out; the same object in another window, or in the whole image, stays.
+    """
+    height, width = image.shape[:2]
+    found = []
+    for left, top, right, bottom in [(0, 0, width, height), *window_places(width, height, windows)]:
+        seen = detector.detect(np.ascontiguousarray(image[top:bottom, left:right]))
+        boxes = seen.boxes + np.array([left, top, left, top], np.float32)
+        cut = ((left > 0) & (boxes[:, 0] < left + CUT_MARGIN) | (top > 0) & (boxes[:, 1] < top + CUT_MARGIN)
+               | (right < width) & (boxes[:, 2] > right - CUT_MARGIN)
+               | (bottom < height) & (boxes[:, 3] > bottom - CUT_MARGIN))
+        found.append(Boxes(boxes, seen.scores).select(~cut))
+    return Boxes(np.concatenate([part.boxes for part in found]),
+                 np.concatenate([part.scores for part in found]))
+
+
+def window_places(width: int, height: int, count: int) -> list[tuple[int, int, int, int]]:
+    """Return left, top, right and bottom of ``count`` windows over the lower part of an image."""
+    top = int(height * WINDOW_TOP)
+    side = min(height - top, width)
+    starts = np.linspace(0, width - side, count).astype(int) if count > 1 else [(width - side) // 2] * count
+    return [(int(left), top, int(left) + side, top + side) for left in starts]

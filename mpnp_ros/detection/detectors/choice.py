@@ -1,4 +1,4 @@
-"""Which detector a name means."""
+"""Creation of detectors by name, file or folder."""
 from __future__ import annotations
 
 from pathlib import Path

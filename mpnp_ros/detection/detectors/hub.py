@@ -58,7 +58,7 @@ class HubDetector:
 
 
 class _Preparation:
-    """What preprocessor_config.json of a folder says; without one 640 x 640 as RT-DETR takes it."""
+    """Makes inputs as preprocessor_config.json describes them; without it 640 x 640, as for RT-DETR."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / 'preprocessor_config.json'

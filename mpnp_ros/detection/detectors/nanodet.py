@@ -1,4 +1,4 @@
-"""NanoDet-Plus in the format of ncnn, from a folder of the owner's."""
+"""NanoDet-Plus in the format of ncnn, from a folder on disk."""
 from __future__ import annotations
 
 from pathlib import Path

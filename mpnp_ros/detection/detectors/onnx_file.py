@@ -1,4 +1,4 @@
-"""An ONNX file of the owner's; a YAML file beside it says what it takes and gives."""
+"""Detectors in ONNX files; a YAML file beside each describes its input and output."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class OnnxDetector:
     def detect(self, image: np.ndarray) -> Boxes:
         """See Detector."""
         picture, scale = self._picture(image)
-        names = [one.name for one in self._session.get_outputs()]
+        names = [output.name for output in self._session.get_outputs()]
         given = dict(zip(names, self._session.run(None, {self._session.get_inputs()[0].name: picture}),
                          strict=True))
         boxes, scores = split_output(given, self.format, len(self.classes))

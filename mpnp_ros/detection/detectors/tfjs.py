@@ -27,7 +27,7 @@ CONVOLUTIONS = {'Conv2D': False, '_FusedConv2D': False, 'DepthwiseConv2dNative':
 
 
 class Graph:
-    """The part of a graph model that leads to wanted outputs.
+    """The part of a graph model that computes the wanted outputs.
 
     Feature maps are [B, C, H, W], although the file has them as [B, H, W, C].  size: (height, width) of the
     input that the sizes in the file are of; with another input they grow with it.  Raises WeightsError for
@@ -54,16 +54,16 @@ class Graph:
             self._input = node['name']
             return
         constants = {place: weights[name] for place, name in enumerate(names) if name in weights}
-        operation = self._resize(constants[1]) if node['op'] == 'ResizeBilinear' and not any(
-            node['attr'].get(name, {}).get('b') for name in ('align_corners', 'half_pixel_centers')) else \
-            _operation(node, constants, self._device)
-        self._steps.append((node['name'], operation, [name for name in names if name not in weights]))
+        if node['op'] == 'ResizeBilinear' and not any(
+                node['attr'].get(name, {}).get('b') for name in ('align_corners', 'half_pixel_centers')):
+            size = constants[1]
 
-    def _resize(self, size: np.ndarray) -> Operation:
-        def resize(value: Tensor) -> Tensor:
-            return _resized(value, [int(each) * now // then for each, now, then in
-                                    zip(size, self._grown, self._size, strict=True)])
-        return resize
+            def operation(value: Tensor) -> Tensor:
+                return _resized(value, [int(wanted) * now // then for wanted, now, then in
+                                        zip(size, self._grown, self._size, strict=True)])
+        else:
+            operation = _operation(node, constants, self._device)
+        self._steps.append((node['name'], operation, [name for name in names if name not in weights]))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -89,8 +89,15 @@ def read_graph(path: Path) -> tuple[list[Node], dict[str, np.ndarray]]:
             data = b''.join((path.parent / name).read_bytes() for name in group['paths'])
             offset = 0
             for entry in group['weights']:
-                weights[entry['name']], size = _weight(entry, data, offset)
-                offset += size
+                stored = entry.get('quantization', {})
+                kind = np.dtype(stored.get('dtype', entry['dtype']))
+                count = math.prod(entry['shape'])
+                value = np.frombuffer(data, kind, count, offset).reshape(entry['shape'])
+                value = value.astype(np.float32 if entry['dtype'] == 'float32' else np.int64)
+                if 'scale' in stored:
+                    value = value * np.float32(stored['scale']) + np.float32(stored['min'])
+                weights[entry['name']] = value
+                offset += count * kind.itemsize
             if offset != len(data):
                 raise ValueError(f'{len(data)} bytes of weights, {offset} are declared')
         return model['modelTopology']['node'], weights
@@ -98,18 +105,8 @@ def read_graph(path: Path) -> tuple[list[Node], dict[str, np.ndarray]]:
         raise WeightsError(f'{path} is no graph model of TensorFlow.js ({error}); install it again') from None
 
 
-def _weight(entry: Mapping[str, Any], data: bytes, offset: int) -> tuple[np.ndarray, int]:
-    stored = entry.get('quantization', {})
-    kind = np.dtype(stored.get('dtype', entry['dtype']))
-    count = math.prod(entry['shape'])
-    value = np.frombuffer(data, kind, count, offset).reshape(entry['shape'])
-    value = value.astype(np.float32 if entry['dtype'] == 'float32' else np.int64)
-    if 'scale' in stored:
-        value = value * np.float32(stored['scale']) + np.float32(stored['min'])
-    return value, count * kind.itemsize
-
-
 def _needed(nodes: Mapping[str, Node], outputs: Sequence[str]) -> set[str]:
+    """Return the names of the nodes that lead to the outputs."""
     found, pending = set(), list(outputs)
     while pending:
         name = pending.pop().lstrip('^').split(':')[0]
@@ -189,13 +186,13 @@ def _convolution(node: Node, constants: Mapping[int, np.ndarray], device: torch.
 
 
 def _padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and after, as TensorFlow's SAME has them: the odd one comes after."""
+    """Return the zeros before and after, as TensorFlow's SAME counts them: an odd one comes after."""
     missing = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
     return max(missing, 0) // 2, max(missing, 0) - max(missing, 0) // 2
 
 
 def _resized(value: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear as in TensorFlow 1: place times scale, without half pixels."""
+    """Return a feature map resized bilinearly as in TensorFlow 1: place times scale, without half pixels."""
     for axis, wanted in zip((2, 3), size, strict=True):
         have = value.shape[axis]
         if wanted == 2 * have:  # the usual case, without gathering

@@ -8,9 +8,8 @@ import numpy as np
 from mpnp_ros.detection.boxes import BoxReader, CategoryBoxes
 from mpnp_ros.detection.classes import CHANNEL_COUNT, CHANNELS, known_channels, load_class_map
 from mpnp_ros.detection.detections import Detections, detection_tokens
-from mpnp_ros.detection.detectors.base import Boxes, Detector
+from mpnp_ros.detection.detectors.base import Boxes, Detector, look
 from mpnp_ros.detection.detectors.choice import create_detector
-from mpnp_ros.detection.detectors.windows import look
 from mpnp_ros.detection.lift import Camera, lift
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import image_size, pixel_rays, project_points

@@ -1,1 +1,1 @@
-"""Detections: objects that the robot's own perception finds, one token each; no network of ours between."""
+"""Detections: objects from the robot's own perception, one token each, without a network in between."""

@@ -22,6 +22,7 @@ from mpnp_ros.options import option
 from mpnp_ros.tokens import SECOND
 
 GAPS = 5
+"""Intervals between frames whose median gives the rate."""
 
 
 @dataclass(frozen=True)

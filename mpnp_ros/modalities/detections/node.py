@@ -21,10 +21,14 @@ from mpnp_ros.conversions.detections import (
     from_markers,
     message_class,
 )
-from mpnp_ros.detection.calibration import ScoreCalibration, calibration_problem
 from mpnp_ros.detection.classes import load_class_map
 from mpnp_ros.detection.detections import Detections
-from mpnp_ros.detection.hypotheses import ClassReader, NamedObjects
+from mpnp_ros.detection.hypotheses import (
+    ClassReader,
+    NamedObjects,
+    ScoreCalibration,
+    calibration_problem,
+)
 from mpnp_ros.detection.merging import merged
 from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.errors import ConfigurationError, DetectionsError, ImageError
@@ -131,7 +135,7 @@ class DetectionsOptions(EncoderOptions):
 
 
 class DetectionsNode(SynchronizedEncoder):
-    """Groups detections of one moment, merges them, and tells what moves."""
+    """Groups the detections of one moment, merges them, and estimates what moves."""
 
     MODALITY, OPTIONS = 'detections', DetectionsOptions
     HINT = 'set `topic` (and `detectors`)'
@@ -233,7 +237,7 @@ class DetectionsNode(SynchronizedEncoder):
         return self._finished(item, found)
 
     def frame(self, parts: Sequence[Detections]) -> Detections:
-        """Return all objects once, with what moves."""
+        """Return each object once, with its motion."""
         whole, base = merged(parts), self.values.base_frame
         ego = self._ego.pose(base, self._fixed_frame, whole.stamp_ns) if self._ego else None
         followed = self._tracker.follow(whole, ego)
@@ -243,7 +247,7 @@ class DetectionsNode(SynchronizedEncoder):
         return followed
 
     def _finished(self, item: Input, found: Detections) -> Detections:
-        """Complete what every message tells, without what hardly exists."""
+        """Return the objects with their source and time, without those that hardly exist."""
         assert self._reader is not None  # the node is configured
         named = replace(
             found, sources=(item.source,), source_index=np.zeros(len(found), np.uint16),
@@ -252,7 +256,7 @@ class DetectionsNode(SynchronizedEncoder):
         return named.select(named.existence >= self._least)
 
     def _named(self, source: str, hypotheses: Sequence[Any]) -> NamedObjects:
-        """Existence and categories; what makes all of them nothing is a concern."""
+        """Return existence and categories, and raise a concern where none of them can count."""
         assert self._reader is not None  # the node is configured
         named = self._reader.read(hypotheses)
         if any(name not in named.unknown for each in hypotheses for name, _ in each):
@@ -269,7 +273,7 @@ class DetectionsNode(SynchronizedEncoder):
         return named
 
     def _pose(self, item: Input, frame_id: str) -> np.ndarray:
-        """[4, 4] of a frame in the base frame at the time of the message."""
+        """Return the pose [4, 4] of a frame in the base frame at the time of the message."""
         base, frame, alone = self.values.base_frame, frame_id.lstrip('/'), len(self.joined) == 1
         robot = self._ego.pose(base, frame, item.stamp_ns) if self._ego and frame != base else None
         if robot is not None:
@@ -356,7 +360,7 @@ class DetectionsNode(SynchronizedEncoder):
 
 
 def detector_name(topic: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
-    """Return the name of a detector: the last part of its topic that says more than what it sends."""
+    """Return the name of a detector: the last part of its topic that is not a generic word."""
     parts = [part for part in topic.split('/') if part]
     telling = [part for part in parts if part.lower() not in GENERIC] or parts or ['detector']
     name = telling[-1]

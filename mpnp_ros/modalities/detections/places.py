@@ -1,15 +1,15 @@
-"""Where objects are that a detector has found in space or in an image."""
+"""Boxes as messages of detectors hold them, and where the objects in them are."""
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mpnp_ros.detection.detections import Detections, sectors_between
-from mpnp_ros.detection.hypotheses import NamedObjects
+from mpnp_ros.detection.hypotheses import Hypotheses, NamedObjects
 from mpnp_ros.modalities.camera.calibration import Distortion, undistort
-from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
 
@@ -22,16 +22,47 @@ PIXELS, LOOSE = 2.0, 0.05
 CUT_OFF = 0.3
 """Further deviation, as a share, of the height of a box that ends at the border of the image."""
 BORDER = 2.0
+"""Pixels; a box that ends this near to the border of the image is cut off."""
 FARTHEST = 200.0
-"""Metres; what seems further is taken as there."""
+"""Metres; objects that seem farther away are placed there."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceBoxes:
+    """Boxes around the robot; n of them, all in the frame ``frame_id``.
+
+    hypotheses: of each, its classes with scores.  centre: [n, 3] metres.  size: [n, 3] metres, NaN: unknown.
+    axis: [n, 3] unit vector along the length, NaN: not known.  covariance: [n, 3, 3] of the centre, NaN: not
+    known.
+    """
+
+    hypotheses: tuple[Hypotheses, ...]
+    centre: np.ndarray
+    size: np.ndarray
+    axis: np.ndarray
+    covariance: np.ndarray
+    frame_id: str = 'base_link'
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBoxes:
+    """Boxes in an image; n of them.
+
+    hypotheses: of each, its classes with scores.  corners: [n, 4] pixels, left, top, right and bottom.
+    frame_id: of the camera.
+    """
+
+    hypotheses: tuple[Hypotheses, ...]
+    corners: np.ndarray
+    frame_id: str = 'camera'
 
 
 def in_space(boxes: SpaceBoxes, named: NamedObjects, pose: np.ndarray, deviation: float,
              looked: np.ndarray) -> Detections:
     """Return the objects of boxes in space.
 
-    pose: [4, 4] of their frame in the base frame.  deviation: of a distance whose covariance is not told,
-    metres.  looked: sectors in which the detector looks, bool [SECTORS].
+    pose: [4, 4] of their frame in the base frame.  deviation: of a distance whose covariance is not
+    known, metres.  looked: sectors in which the detector looks, bool [SECTORS].
     """
     turn = pose[:3, :3]
     position = (boxes.centre @ turn.T + pose[:3, 3])[:, :2]
@@ -40,8 +71,8 @@ def in_space(boxes: SpaceBoxes, named: NamedObjects, pose: np.ndarray, deviation
     unit = position / np.hypot(*position.T).clip(1e-6)[:, None]
     variance = np.einsum('ni,nij,nj->n', unit, covariance, unit)
     with np.errstate(invalid='ignore'):
-        told = variance > 0
-        spread = np.where(told, np.sqrt(np.where(told, variance, 0)), deviation)
+        known = variance > 0
+        spread = np.where(known, np.sqrt(np.where(known, variance, 0)), deviation)
     return Detections(position, named.existence, named.categories, size=boxes.size,
                       yaw=np.arctan2(axis[:, 1], axis[:, 0]), range_deviation=spread, looked=looked)
 
@@ -69,9 +100,12 @@ def in_image(boxes: ImageBoxes, named: NamedObjects, pose: np.ndarray, matrix: n
     mean = (named.categories * far).sum(1)
     deviation = np.sqrt((named.categories * (each + (far - mean[:, None]) ** 2)).sum(1))
     mean = mean.clip(0.5, FARTHEST)
+    row = (size[1] - 1) / 2
+    sides = _rays(np.array([[size[0] - 0.5, row], [-0.5, row]]), matrix, lens, pose)
+    right_end, left_end = np.arctan2(sides[:, 1], sides[:, 0])
     return Detections(unit * mean[:, None] + pose[:2, 3], named.existence, named.categories,
                       range_deviation=deviation.clip(max=FARTHEST), boxes=boxes.corners,
-                      looked=_looked(matrix, lens, pose, size))
+                      looked=sectors_between(right_end, left_end))
 
 
 def looked_between(view: Sequence[float]) -> np.ndarray:
@@ -82,17 +116,8 @@ def looked_between(view: Sequence[float]) -> np.ndarray:
 
 
 def _rays(points: np.ndarray, matrix: np.ndarray, lens: Distortion | None, pose: np.ndarray) -> np.ndarray:
-    """Directions [n, 3] of pixels [n, 2] in the base frame."""
+    """Return the directions [n, 3] of pixels [n, 2] in the base frame."""
     plain = np.linalg.solve(matrix, np.column_stack([points, np.ones(len(points))]).T).T
     if lens is not None:
         plain = undistort(lens, plain[:, :2])[0]
     return plain @ pose[:3, :3].T
-
-
-def _looked(matrix: np.ndarray, lens: Distortion | None, pose: np.ndarray,
-            size: tuple[int, int]) -> np.ndarray:
-    """Sectors between the left and the right side of the image."""
-    row = (size[1] - 1) / 2
-    ends = _rays(np.array([[size[0] - 0.5, row], [-0.5, row]]), matrix, lens, pose)
-    right, left = np.arctan2(ends[:, 1], ends[:, 0])
-    return sectors_between(right, left)

@@ -14,13 +14,12 @@ import torch
 from torch.nn import functional
 
 from mpnp_ros.detection.detectors import centernet
-from mpnp_ros.detection.detectors.base import COCO, Boxes, best
+from mpnp_ros.detection.detectors.base import COCO, Boxes, best, look, window_places
 from mpnp_ros.detection.detectors.centernet import CenterNet, centernet_folder
 from mpnp_ros.detection.detectors.choice import create_detector
 from mpnp_ros.detection.detectors.nanodet import boxes_of, cells_of
 from mpnp_ros.detection.detectors.onnx_file import OnnxFormat, split_output
 from mpnp_ros.detection.detectors.tfjs import Graph, read_graph
-from mpnp_ros.detection.detectors.windows import look, window_places
 from mpnp_ros.errors import ConfigurationError, WeightsError
 
 SHARED = Path(__file__).parents[4] / 'shared'

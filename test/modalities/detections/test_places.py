@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.detection.hypotheses import NamedObjects
 from mpnp_ros.modalities.camera.calibration import Distortion
-from mpnp_ros.modalities.detections.frames import ImageBoxes, SpaceBoxes
-from mpnp_ros.modalities.detections.places import in_image, in_space, looked_between
+from mpnp_ros.modalities.detections.places import ImageBoxes, SpaceBoxes, in_image, in_space, looked_between
 from mpnp_ros.poses import rotation_about_z
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
