@@ -180,7 +180,7 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
 
 
-def cached_folder(path: str | Path, source: str, build: Callable[[Path], None], size: int = 0) -> Path:
+def cached_folder(path: str | Path, source: str, build: Callable[[Path], object], size: int = 0) -> Path:
     """Return the folder at `path`, made by `build(empty folder)` unless a valid one of `source` exists.
 
     source: identity of its source (a sha256 and a version of the recipe).  size: its approximate bytes;

@@ -92,7 +92,7 @@ class Transform:
         """The map in the other direction."""
         return Transform(self.rotation.T, -self.rotation.T @ self.translation)
 
-    def apply(self, points: np.ndarray) -> np.ndarray:
+    def apply(self, points: np.ndarray | Sequence[float]) -> np.ndarray:
         """Map points [..., 3]."""
         return np.asarray(points) @ self.rotation.T + self.translation
 

@@ -70,7 +70,7 @@ class RestartPolicy:
 class Child:
     """One supervised process and its history."""
 
-    def __init__(self, spec: ProcessSpec, write: Callable[[str, str], None]) -> None:
+    def __init__(self, spec: ProcessSpec, write: Callable[[str, str], object]) -> None:
         self.spec = spec
         self.state = WAITING
         self.restarts = 0
@@ -134,7 +134,7 @@ class Supervisor:
     """
 
     def __init__(self, specs: Iterable[ProcessSpec], policy: RestartPolicy | None = None, *,
-                 write: Callable[[str, str], None] | None = None,
+                 write: Callable[[str, str], object] | None = None,
                  changed: Callable[[Child], None] = lambda child: None,
                  hurry: Callable[[], bool] = lambda: False,
                  clock: Callable[[], float] = time.monotonic) -> None:
