@@ -108,11 +108,12 @@ def _show(arguments: Namespace) -> int:
 
 def _live(arguments: Namespace) -> int:
     """Replace this process by the world node."""
-    from mpnp_ros.cli.node_processes import WORLD, Placement, node_process
+    from mpnp_ros.cli.node_processes import Placement, node_process
+    from mpnp_ros.node_names import WORLD
 
     parameters = {name: getattr(arguments, name) for name in ('seed', 'light', 'weather', 'rate')}
     spec = node_process(WORLD, Placement(arguments.namespace, arguments.params_file), parameters)
-    os.execve(spec.command[0], spec.command, {**os.environ, **spec.environment})
+    os.execve(spec.command[0], list(spec.command), {**os.environ, **spec.environment})
 
 
 def _sdf(arguments: Namespace) -> int:

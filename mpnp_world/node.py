@@ -179,7 +179,8 @@ class DrivingWorld(PlainNode):
             self.diagnostics.state(OK, 'driving')
             self._drive()
         except Exception as error:
-            self.get_logger().fatal(f'the world failed: {error}')
+            log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
+            log.fatal(f'the world failed: {error}')
             self.finish(error)
         else:
             self.finish()
@@ -204,7 +205,8 @@ class DrivingWorld(PlainNode):
                 self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
-        self.get_logger().info(f'the world ended after {values.duration:g} s')
+        log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
+        log.info(f'the world ended after {values.duration:g} s')
 
     def _hold(self) -> None:
         """Pause if ``hold`` is set, until ``paused`` is set to false."""

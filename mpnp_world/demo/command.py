@@ -16,19 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.adaptation.policy import LABELLED
 from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import cache_root, source_folder
-from mpnp_world.demo.drive import (
-    BOTH,
-    CAMERA,
-    LABELLED,
-    PHASES,
-    SCOPE,
-    Majority,
-    count_majority,
-    drive_through,
-)
+from mpnp_ros.questions.balance import Majority
+from mpnp_world.demo.drive import BOTH, CAMERA, PHASES, SCOPE, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.real_scene import RealScene, find_scene, interview
 

@@ -9,18 +9,14 @@ from pathlib import Path
 import yaml
 
 from mpnp_ros.cli.node_processes import (
-    ADAPTATION,
-    FUSION,
     OVERLAYS,
-    REPLAY,
-    WORLD,
     LoggedProcesses,
     Placement,
-    encoder_nodes,
     listeners,
     node_process,
     source_files,
 )
+from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo.drive import BOTH, SCOPE
 
@@ -54,10 +50,11 @@ class Processes(LoggedProcesses):
         self.state = log.parent / 'state'
         shutil.rmtree(self.state, ignore_errors=True)
         own = log.with_suffix('.yaml')
-        chosen = {'fusion': {'links': list(map(str, links)) or ['shipped']},
-                  'adaptation': {'initial_links': list(map(str, starts)) or ['shipped'],
-                                 'supervision': supervision},
-                  'world': {'seed': seed}}
+        chosen: dict[str, dict[str, object]] = {
+            'fusion': {'links': list(map(str, links)) or ['shipped']},
+            'adaptation': {'initial_links': list(map(str, starts)) or ['shipped'],
+                           'supervision': supervision},
+            'world': {'seed': seed}}
         own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
                                        for node, values in PARAMETERS.items()}))
         files = [*source_files(OVERLAYS[WORLD]), own, *params_files]

@@ -14,9 +14,10 @@ from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.balance import Chooser, Majority
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame
-from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, SCOPE, Chooser, Majority
+from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, SCOPE
 
 SHARED = Path('..', 'shared', 'data', 'nuscenes_keyframe')
 QUESTIONS, PER_KIND = 40, 20
@@ -82,7 +83,7 @@ class Asked(Protocol):
 def interview(robot: Asked, questions: Sequence[LabelledQuestion],
               majority: Majority) -> Mapping[tuple[str, ...], Sequence[Exchange]]:
     """Ask the same questions with both modalities plugged and with each alone."""
-    answers = {}
+    answers: dict[tuple[str, ...], list[Exchange]] = {}
     for plugged in TRIALS:
         robot.plug(plugged)
         answers[plugged] = [robot.ask_of(question, majority.guess(question), plugged)

@@ -209,9 +209,12 @@ class LiveVehicle:
         """Set the light of a phase and run the encoders of its sensors."""
         self._world.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
+
+        def heard(topic: str) -> bool:
+            return self._node.count_subscribers(topic) > 1
+
         for name in phase.sensors:
-            topic = listening_topic(name)
-            self._wait(lambda topic=topic: self._node.count_subscribers(topic) > 1, ENCODER_TIMEOUT,
+            self._wait(partial(heard, listening_topic(name)), ENCODER_TIMEOUT,
                        f'the {name} encoder has not subscribed')
 
     def plug(self, plugged: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ down.  The sensor's pose is turned accordingly; its messages carry the frame of 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
@@ -74,6 +75,7 @@ def _sensor(channel: str, kind: str, topic: str, rate: float, pose: Transform, *
 def _camera(channel: str, width: int) -> Element:
     """A camera; Gazebo publishes ``.../camera_info`` beside its topic ``.../image_rect``."""
     mounting, scale = CAMERAS[channel], width / IMAGE_SIZE[0]
+    assert mounting.camera is not None  # only a LiDAR has none
     focal, x, y = (value * scale for value in mounting.camera)
     height = round(IMAGE_SIZE[1] * scale)
     intrinsics = element('intrinsics', *(element(name, value) for name, value in
@@ -133,11 +135,11 @@ def _drive(trajectory: Trajectory, tick: float, free: bool) -> list[Element]:
     for time, values in zip(trajectory.times[1:], [*twists[1:], (0.0, 0.0, 0.0)], strict=True):
         # A twist is published one step before it takes effect.
         seconds, nanoseconds = divmod(round((float(time) - tick) * 1e9), 10 ** 9)
-        ahead, left, rate = (numbers([value]) for value in values)
+        x, y, turning = (numbers([value]) for value in values)
         trigger = element('input', element('match', str(seconds), field='sim.sec'),
                           element('match', str(nanoseconds), field='sim.nsec'),
                           type='gz.msgs.Clock', topic='/clock')
-        order = element('output', f'linear: {{x: {ahead}, y: {left}}}, angular: {{z: {rate}}}',
+        order = element('output', f'linear: {{x: {x}, y: {y}}}, angular: {{z: {turning}}}',
                         type='gz.msgs.Twist', topic=COMMAND_TOPIC)
         commands.append(plugin('triggered-publisher', 'TriggeredPublisher', trigger, order))
     return [control, *commands]
@@ -161,5 +163,5 @@ def rig_urdf() -> str:
     return tostring(robot, 'unicode')
 
 
-def _row(values: object) -> str:
+def _row(values: Iterable[float]) -> str:
     return ' '.join(f'{value:.9f}' for value in values)

@@ -47,7 +47,7 @@ def model_of(kind: str, body: int = 0, pose: int = 0) -> Mesh:
 def pose_of(thing: WorldObject) -> int:
     """A step of the gait, standing or sitting for people, 1 for a ridden cycle, otherwise 0."""
     if thing.kind in ('pedestrian', 'child'):
-        resting = {'standing': STANDING, 'not standing': SITTING}.get(thing.attribute)
+        resting = {'standing': STANDING, 'not standing': SITTING}.get(thing.attribute or '')
         return int(thing.phase / math.tau * WALKING_POSES) % WALKING_POSES if resting is None else resting
     return RIDDEN if thing.attribute == 'with rider' else 0
 

@@ -13,7 +13,8 @@ import numpy as np
 CREASE = 50.0
 """Angle between faces from which an edge is sharp, degrees."""
 
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
+Points = Sequence[Point] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Mesh:
     normals: np.ndarray
 
     @classmethod
-    def of_triangles(cls, corners: np.ndarray, material: int) -> Mesh:
+    def of_triangles(cls, corners: Sequence[Points] | np.ndarray, material: int) -> Mesh:
         """Flat triangles of one material; corners: [F, 3, 3]."""
         corners = np.asarray(corners, np.float32).reshape(-1, 3, 3)
         normals = np.repeat(face_normals(corners), 3, axis=0)
@@ -124,11 +125,11 @@ class Mesh:
         material[self.faces.ravel()] = np.repeat(self.material, 3)
         return material
 
-    def moved(self, offset: tuple[float, float, float]) -> Mesh:
+    def moved(self, offset: Point) -> Mesh:
         """The mesh moved by `offset`."""
         return replace(self, vertices=self.vertices + np.asarray(offset, np.float32))
 
-    def scaled(self, factors: tuple[float, float, float]) -> Mesh:
+    def scaled(self, factors: Point) -> Mesh:
         """The mesh stretched along the axes by factors above zero."""
         factors = np.asarray(factors, np.float32)
         return replace(self, vertices=self.vertices * factors, normals=unit(self.normals / factors))
@@ -189,14 +190,14 @@ def _averaged(positions: np.ndarray, weighted: np.ndarray, least_cosine: float) 
     return unit(normals)
 
 
-def polygon(points: Sequence[Point], material: str) -> Mesh:
+def polygon(points: Points, material: str) -> Mesh:
     """A flat convex polygon; points: [N, 3], counter-clockwise seen from its front."""
     corners = np.asarray(points, np.float64)
     return Mesh.of_triangles([(corners[0], corners[i], corners[i + 1]) for i in range(1, len(corners) - 1)],
                              INDEX[material])
 
 
-def loft(rings: Sequence[Sequence[Point]], material: str, caps: bool = True) -> Mesh:
+def loft(rings: Sequence[Points] | np.ndarray, material: str, caps: bool = True) -> Mesh:
     """The skin through closed rings of equally many points each, [R, N, 3], with or without its two ends.
 
     Every ring and every piece between two rings must be star-shaped about its middle.
@@ -252,7 +253,7 @@ def cylinder(start: Point, end: Point, radius: float, material: str, end_radius:
     return loft([start + radius * circle, end + max(tip, 1e-4) * circle], material, caps)
 
 
-def tube(points: Sequence[Point], radius: float, material: str, sides: int = 6) -> Mesh:
+def tube(points: Points, radius: float, material: str, sides: int = 6) -> Mesh:
     """A chain of cylinders between points."""
     return Mesh.join(cylinder(a, b, radius, material, sides=sides, caps=False)
                      for a, b in zip(points[:-1], points[1:], strict=True))

@@ -180,6 +180,7 @@ class LaneNetwork:
         """The lanes that a turn yields to: oncoming traffic (left), straight bicycles (right)."""
         way, onto = (-turn.way, range(turn.street.lanes + 1)) if turn.kind == 'left' else \
             (turn.way, (turn.street.lanes,))
+        assert turn.junction is not None  # a turn crosses one
         arriving = [lane for lane in self._arriving[turn.junction.index, turn.street, way]
                     if lane.number in onto]
         return arriving + [through for lane in arriving for through in lane.successors

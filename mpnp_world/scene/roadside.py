@@ -60,7 +60,7 @@ class Roadside:
         """Draw a row of vehicles parked along a kerb."""
         rng = self._rng
         taken = self._parked * float(rng.choice([0.05, .2, .45, .85]))
-        mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
+        mixture = {**PARKED, **MIXTURES[int(rng.integers(len(MIXTURES)))]}
         u = kerb.start + CORNER
         while u < kerb.end - CORNER:
             kind = choose(rng, mixture)
@@ -95,7 +95,7 @@ class Roadside:
         """Draw two rows of vehicles parked across."""
         rng = self._rng
         taken = self._parked * float(rng.uniform(.1, .8))
-        mixture = {**PARKED, **MIXTURES[rng.integers(len(MIXTURES))]}
+        mixture = {**PARKED, **MIXTURES[int(rng.integers(len(MIXTURES)))]}
         for depth, yaw in ((5.5, lot.kerb.outward), (18.0, lot.kerb.outward + math.pi)):
             u = lot.start + 1.8
             while u < lot.end - 1.8:

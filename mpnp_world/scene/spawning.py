@@ -50,11 +50,12 @@ class Spawner:
         """Add the ego vehicle before a junction, with most of the map ahead of it."""
         rng, lanes = self._rng, self._traffic.network.lanes
         on_main = bool(rng.random() < .7)
-        before_junction = [lane for lane in lanes if lane.kind == 'lane' and lane.junction is not None
+        before_junction = [(lane, lane.junction.index) for lane in lanes
+                           if lane.kind == 'lane' and lane.junction is not None
                            and not lane.bicycles and lane.street.along_x == on_main]
-        last = max(lane.junction.index for lane in before_junction)
-        starts = [lane for lane in before_junction if not on_main
-                  or (lane.junction.index if lane.way > 0 else last - lane.junction.index) < 2]
+        last = max(index for _, index in before_junction)
+        starts = [lane for lane, index in before_junction if not on_main
+                  or (index if lane.way > 0 else last - index) < 2]
         lane = starts[rng.integers(len(starts))]
         s = float(rng.uniform(max(lane.length - 110, 0.0) + EGO_SIZE[0], lane.length - 2))
         vehicle = Vehicle((), EGO_SIZE[0], self.route(lane, EGO_TURNS), s, 0.0, float(rng.uniform(7, 12)),
@@ -116,7 +117,7 @@ class Spawner:
         kind = 'bicycle' if lane.bicycles else choose(rng, self._mixture)
         if kind == 'trailer':
             truck = self._body('box_truck' if rng.random() < .5 else 'pickup', 0.0)
-            bodies = truck, self._body(kind, truck.size[0] + HITCH)
+            bodies: tuple[Body, ...] = (truck, self._body(kind, truck.size[0] + HITCH))
         else:
             bodies = (self._body(kind, 0.0),)
         length = bodies[-1].behind + bodies[-1].size[0] / 2

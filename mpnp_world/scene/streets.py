@@ -168,8 +168,9 @@ def draw_map(rng: np.random.Generator) -> StreetMap:
     crosses = tuple(Street(False, centre, -REACH, REACH, int(rng.choice([1, 1, 2]))) for centre in centres)
     junctions = tuple(Junction(index, main, cross) for index, cross in enumerate(crosses))
     middle = (CROSSWALK_NEAR + CROSSWALK_FAR) / 2
-    places = [(street, junction.centre(street) + side * (junction.half(street) + middle), junction)
-              for junction in junctions for street in junction.streets for side in (-1, 1)]
+    places: list[tuple[Street, float, Junction | None]] = [
+        (street, junction.centre(street) + side * (junction.half(street) + middle), junction)
+        for junction in junctions for street in junction.streets for side in (-1, 1)]
     for before, after in zip(junctions, junctions[1:], strict=False):
         low, high = (junction.centre(main) for junction in (before, after))
         if high - low > 85 and rng.random() < .5:

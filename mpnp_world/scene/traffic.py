@@ -202,6 +202,7 @@ class Traffic:
     def _may_enter(self, vehicle: Vehicle, gap: float, time: float) -> bool:
         """Whether the vehicle may enter the junction."""
         lane, through = vehicle.lane, vehicle.following
+        assert lane.junction is not None  # _stop asks only before one
         colour = self.cycles[lane.junction.index].colour(lane.street.along_x, time)
         if colour == 'red' or through is None:
             return not _can_stop(vehicle.speed, gap, HARDEST_BRAKING)

@@ -1,13 +1,12 @@
 """Cameras: projections of world points, noise and rain."""
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpnp_ros.poses import Transform
-from mpnp_world.models.mesh import unit
+from mpnp_world.models.mesh import Point, unit
 from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import EgoState
 from mpnp_world.sensors.rig import IMAGE_SIZE, Mounting
@@ -43,6 +42,7 @@ class View:
 def camera_view(mounting: Mounting, ego: EgoState) -> View:
     """The view of a camera of the rig on the ego vehicle."""
     pose, vehicle = mounting.pose, Transform.about_z(ego.yaw)
+    assert mounting.camera is not None  # only a LiDAR has none
     focal, x, y = mounting.camera
     width, height = IMAGE_SIZE
     return View(vehicle.rotation @ pose.rotation,
@@ -50,7 +50,7 @@ def camera_view(mounting: Mounting, ego: EgoState) -> View:
                 (focal / width, focal / height, x / width, y / height))
 
 
-def looking_view(eye: Sequence[float], target: Sequence[float], aspect: float, field: float = 1.0) -> View:
+def looking_view(eye: Point, target: Point, aspect: float, field: float = 1.0) -> View:
     """An upright view from `eye` to `target`.  field: focal length over image height."""
     eye, target = np.asarray(eye, np.float64), np.asarray(target, np.float64)
     ahead = unit(target - eye)
@@ -59,7 +59,7 @@ def looking_view(eye: Sequence[float], target: Sequence[float], aspect: float, f
                 (field / aspect, field, 0.5, 0.5))
 
 
-def sun_projection(middle: Sequence[float], direction: Sequence[float], reach: float) -> np.ndarray:
+def sun_projection(middle: Point, direction: Point, reach: float) -> np.ndarray:
     """World -> clip coordinates [4, 4] of light from `direction`, `reach` metres around `middle`."""
     view = looking_view(np.asarray(middle) + 90 * np.asarray(direction), middle, 1.0)
     pose = np.eye(4)

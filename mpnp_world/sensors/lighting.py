@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,7 @@ def lighting_of(seed: int, conditions: Conditions) -> Lighting:
     if conditions.light == 'dusk':
         height = 0.05
     direction = (math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height), math.sin(height))
+    shade: dict[str, Any]
     if conditions.light == 'night':
         shade = {'sun': (0, 0, 0), 'zenith': (0.0030, 0.0035, 0.006), 'horizon': (0.012, 0.010, 0.009),
                  'glow': (0, 0, 0), 'bounce': (0.0012, 0.0012, 0.0014), 'darkness': 1.0, 'exposure': 2.0}

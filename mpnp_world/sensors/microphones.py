@@ -103,14 +103,14 @@ def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
     """The sources near the ego vehicle; those present in only one state fade."""
     earlier, later = ({thing.identity: thing for thing in state.objects} for state in (before, after))
     for identity in sorted(earlier.keys() | later.keys()):
-        known = earlier.get(identity, later.get(identity)), later.get(identity, earlier.get(identity))
-        places = tuple(np.array((thing.x, thing.y, thing.z + 0.5 * thing.size[2])) for thing in known)
+        known = earlier.get(identity) or later[identity], later.get(identity) or earlier[identity]
+        places = [np.array((thing.x, thing.y, thing.z + 0.5 * thing.size[2])) for thing in known]
         levels = [_levels(at.get(identity)) for at in (earlier, later)]
         is_near = any(math.dist(place[:2], (ego.x, ego.y)) < HEARING
                       for place, ego in zip(places, (before.ego, after.ego), strict=True))
         for waveform, begin in levels[0].items():
             if is_near and (begin or levels[1][waveform]):
-                yield _Source(waveform, places, (begin, levels[1][waveform]), 1.37 * identity)
+                yield _Source(waveform, (places[0], places[1]), (begin, levels[1][waveform]), 1.37 * identity)
 
 
 def _levels(thing: WorldObject | None) -> dict[str, float]:
@@ -141,7 +141,8 @@ def _waveforms() -> dict[str, np.ndarray]:
     turns = np.concatenate([[0.0], np.cumsum(pitch[:-1])]) / SAMPLE_RATE
     waves = {
         'siren': _harmonics(turns, (1.0, 0.0, 0.33, 0.0, 0.2)),
-        'horn': sum(_harmonics(tone * time, (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)) for tone in HORN_TONES),
+        'horn': sum((_harmonics(tone * time, (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)) for tone in HORN_TONES),
+                    np.zeros_like(time)),
         'engine': _harmonics(IDLING * time, [1 / order for order in range(1, 13)]) + 0.3 * _noise(1, 60, 900),
         'tyres': _noise(2, 80, 1200),
         'rain': _noise(3, 1500, 7500),
@@ -151,7 +152,8 @@ def _waveforms() -> dict[str, np.ndarray]:
 
 def _harmonics(turns: np.ndarray, strengths: tuple[float, ...] | list[float]) -> np.ndarray:
     """A sum of harmonics.  turns: phase of the tone in periods."""
-    return sum(strength * np.sin(math.tau * order * turns) for order, strength in enumerate(strengths, 1))
+    return sum((strength * np.sin(math.tau * order * turns) for order, strength in enumerate(strengths, 1)),
+               np.zeros_like(turns))
 
 
 def _noise(seed: int, low: float, high: float) -> np.ndarray:

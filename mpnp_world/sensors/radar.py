@@ -93,14 +93,15 @@ def to_pcd(points: np.ndarray) -> bytes:
 
     The devkit requires at least one point and at least one byte after the last point.
     """
+    names = RADAR_DTYPE.names or ()
     if not len(points):
         points = np.zeros(1, RADAR_DTYPE)
-        for name in RADAR_DTYPE.names:
+        for name in names:
             if RADAR_DTYPE[name].kind == 'f':
                 points[name] = np.nan
-    kinds = [RADAR_DTYPE[name] for name in RADAR_DTYPE.names]
+    kinds = [RADAR_DTYPE[name] for name in names]
     header = ['# .PCD v0.7 - Point Cloud Data file format', 'VERSION 0.7',
-              f'FIELDS {" ".join(RADAR_DTYPE.names)}',
+              f'FIELDS {" ".join(names)}',
               f'SIZE {" ".join(str(kind.itemsize) for kind in kinds)}',
               f'TYPE {" ".join("F" if kind.kind == "f" else "I" for kind in kinds)}',
               f'COUNT {" ".join("1" for _ in kinds)}', f'WIDTH {len(points)}', 'HEIGHT 1',

@@ -121,7 +121,7 @@ class StandinPainter:
         pixels = pixels[:, :2] / pixels[:, 2:]
         if (pixels.max(0) < 0).any() or (pixels.min(0) > IMAGE_SIZE).any():
             return
-        colour = face.colour
+        colour: tuple[int, ...] = face.colour
         if not face.lit:
             sun = 1.0 if normal is None else AMBIENT + (1 - AMBIENT) * max(0.0, float(normal @ SUN))
             colour = tuple(int(channel * sun * self._light) for channel in colour)
@@ -233,7 +233,7 @@ def _actor_ranges(blocks: tuple[Block, ...], pose: Transform, size: tuple[float,
     distance, radius = np.linalg.norm(middle), np.linalg.norm(size) / 2 + .1
     if distance - radius > MAX_RANGE:
         return ranges, intensity
-    limit = np.sqrt(max(0.0, 1 - (radius / distance) ** 2)) if distance > radius else -1.0
+    limit = np.sqrt(max(0.0, float(1 - (radius / distance) ** 2))) if distance > radius else -1.0
     near = np.flatnonzero(directions @ (middle / distance) > limit)
     to_actor = pose.inverse()
     local_origin, local = to_actor.apply(origin), directions[near] @ to_actor.rotation.T
