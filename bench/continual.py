@@ -79,7 +79,9 @@ class Continual:
 
     def _train_both(self, seed: int) -> dict[str, dict[str, float]]:
         links = LinkStore(self.study / 'links' / f'seed-{seed}')
-        start = load_link(links.latest('camera').path, lm=self.lm)
+        camera = links.latest('camera')
+        assert camera is not None  # the study has trained it
+        start = load_link(camera.path, lm=self.lm)
         in_a_row = self._method(start, ())
         for name in ADDED:
             in_a_row.plug(self._new(in_a_row, name, start, seed))

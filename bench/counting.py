@@ -133,7 +133,7 @@ def painted(method: Method, book: PreparedQuestions, encoder: str,
 
 
 def measure(method: Method, book: PreparedQuestions, encoder: str, data: TokenDataset,
-            meanings: Sequence[Meaning],
+            meanings: Sequence[Meaning | None],
             view: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens,
             majority_of: Sequence[Example] = ()) -> Rows:
     """Accuracies by type in percent: of the majority answer of each text, of the rule and of the links.
@@ -142,7 +142,7 @@ def measure(method: Method, book: PreparedQuestions, encoder: str, data: TokenDa
     rare texts.
     """
     seen = as_seen(data, encoder, view)
-    answers = {
+    answers: dict[str, Sequence[str | None]] = {
         'majority': majority_answers(majority_of or data.examples, data.examples),
         'rule': [rule_answer(meaning, seen[example.frame][OBJECTS], CHANNELS)
                  for example, meaning in zip(data.examples, meanings, strict=True)],
@@ -168,10 +168,13 @@ def calibration(method: Method, book: PreparedQuestions, encoder: str, data: Tok
         replies = replies_of(method, data.examples, book, lambda example: seen[example.frame])
         sure: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         for example, reply in zip(data.examples, replies, strict=True):
+            assert reply is not None  # nothing cancels
             for kind in ('all', example.type):
                 sure[kind].append((reply.confidence, reply.text == example.answer))
-        found[name] = {kind: round(100 * calibration_error(*zip(*pairs, strict=True)), 1)
-                       for kind, pairs in sure.items()}
+        found[name] = {
+            kind: round(100 * calibration_error([confidence for confidence, _ in pairs],
+                                                [right for _, right in pairs]), 1)
+            for kind, pairs in sure.items()}
     return found
 
 
@@ -189,7 +192,9 @@ def words_of_people(method: Method, own_words: Path | None, beyond: Path | None,
         by_answer = defaultdict(list)
         for frame in frames:
             if _is_definite(meaning, frame) and (len(frame.distance) or not reach):
-                by_answer[rule_answer(meaning, frame, CHANNELS)].append(frame)
+                answer = rule_answer(meaning, frame, CHANNELS)
+                assert answer is not None  # only for a text can it be None
+                by_answer[answer].append(frame)
         asked = method.prepare(text, ANSWERS)
         for answer in rng.choices(sorted(by_answer), k=6):
             reply = method.answer(asked, {OBJECTS: rng.choice(by_answer[answer])})

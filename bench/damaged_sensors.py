@@ -171,15 +171,18 @@ class Measuring:
             rule_answer(example.question, test.frames[example.frame][OBJECTS], CHANNELS)
             for example in test.examples]))
         results, seconds = {}, {}
-        for way, adapt in (('damaged', lambda: None), ('labelled', partial(self._learn, labelled, 120)),
-                           ('label_free', partial(self._compare, lived)),
-                           ('offline', partial(self._learn, lived, 250))):
-            self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
+        ways: dict[str, Callable[[], object]] = {
+            'damaged': lambda: None, 'labelled': partial(self._learn, labelled, 120),
+            'label_free': partial(self._compare, lived), 'offline': partial(self._learn, lived, 250)}
+        worth = self.link.worth
+        assert worth is not None  # links that count have one
+        for way, adapt in ways.items():
+            worth.load_state_dict(Worth(self.link.config.channels).state_dict())
             started = time.perf_counter()
             adapt()
             seconds[way] = time.perf_counter() - started
             results[way] = self._accuracy(test)
-        self.link.worth.load_state_dict(Worth(self.link.config.channels).state_dict())
+        worth.load_state_dict(Worth(self.link.config.channels).state_dict())
         return DamageRow(name, self.sound, rule=rule, labelled_seconds=seconds['labelled'],
                          label_free_seconds=seconds['label_free'], **results)
 

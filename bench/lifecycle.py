@@ -121,7 +121,7 @@ class SensorPublishers:
         self._closed.set()
         self._thread.join()
 
-    def _for_camera_encoder(self, node: Any) -> Callable[[int], None]:
+    def _for_camera_encoder(self, node: Any) -> Callable[[int], object]:
         from PIL import Image as Picture
         from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -141,7 +141,7 @@ class SensorPublishers:
 
         return publish
 
-    def _for_lidar_encoder(self, node: Any) -> Callable[[int], None]:
+    def _for_lidar_encoder(self, node: Any) -> Callable[[int], object]:
         from sensor_msgs.msg import PointCloud2
 
         from mpnp_ros.conversions.pointclouds import Points, from_points
@@ -151,13 +151,13 @@ class SensorPublishers:
         points = Points(xyz, np.ones(len(xyz), np.float32))
         return lambda stamp: publisher.publish(from_points(points, 'lidar_top', stamp))
 
-    def _for_radar_encoder(self, node: Any) -> Callable[[int], None]:
+    def _for_radar_encoder(self, node: Any) -> Callable[[int], object]:
         from sensor_msgs.msg import PointCloud2
 
         publishers = [node.create_publisher(PointCloud2, name, 5) for name in ('radar_front', 'radar_back')]
         return lambda stamp: [publisher.publish(PointCloud2()) for publisher in publishers]
 
-    def _for_fusion(self, node: Any) -> Callable[[int], None]:
+    def _for_fusion(self, node: Any) -> Callable[[int], object]:
         from mpnp_ros.msg import ModalityTokens as Message
         from std_msgs.msg import String
 
@@ -188,7 +188,9 @@ class Subject:
         self._process = subprocess.Popen(spec.command, env={**os.environ, **spec.environment}, text=True,
                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors='replace')
         self.lines: list[str] = []
-        self._reader = threading.Thread(target=lambda: self.lines.extend(self._process.stdout), daemon=True)
+        output = self._process.stdout
+        assert output is not None  # a pipe
+        self._reader = threading.Thread(target=lambda: self.lines.extend(output), daemon=True)
         self._reader.start()
         self._client = node.create_client(ChangeState, f'{NAMESPACE}/{kind}/change_state')
         if not self._client.wait_for_service(SERVICE_TIMEOUT):

@@ -130,8 +130,10 @@ def skipping_method(lm: LanguageModel, trained: MmaLink, skip: Sequence[int], **
                           if not name.startswith('shared.adapters')}, strict=False)
     link.shared.choose(skip)
     kept = [place for place, block in enumerate(trained.config.blocks) if block not in skip]
+    shared = trained.shared
+    assert shared is not None  # see MmaLink.new_shared
     for own, place in zip(link.shared.adapters, kept, strict=True):
-        own.load_state_dict(trained.shared.adapters[place].state_dict())
+        own.load_state_dict(shared.adapters[place].state_dict())
     method = Eas(lm, **options)
     method.plug(link)
     return method

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from bench.common.jobs import end_marked, status
 from bench.common.program import program_parser
-from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, WORLD, Placement, encoder_nodes, node_process
+from mpnp_ros.cli.node_processes import Placement, node_process
+from mpnp_ros.node_names import ADAPTATION, FUSION, WORLD, encoder_nodes
 
 NODES = (*encoder_nodes().values(), FUSION, ADAPTATION, WORLD)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

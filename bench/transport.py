@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,11 +130,11 @@ class DiagnosticCounts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import rclpy
+        from rclpy.utilities import try_shutdown
         self._node.destroy_node()
-        rclpy.try_shutdown()
+        try_shutdown()
 
-    def follow(self, process: subprocess.Popen) -> None:
+    def follow(self, process: subprocess.Popen[bytes]) -> None:
         """Receive messages while a process runs."""
         import rclpy
         while process.poll() is None:
@@ -153,12 +154,12 @@ class DiagnosticCounts:
                 steady, before = time.monotonic(), json.loads(json.dumps(self._counts))
         return before
 
-    def _take_tokens(self, message: object) -> None:
+    def _take_tokens(self, message: Any) -> None:
         from mpnp_ros.conversions.messages import to_nanoseconds
 
         self.tokens.setdefault(message.modality, []).extend(map(to_nanoseconds, message.source_stamps))
 
-    def _take(self, message: object) -> None:
+    def _take(self, message: Any) -> None:
         for pair in message.status[0].values:
             topic, _, name = pair.key.rpartition(' ')
             if name in COLUMNS and topic.startswith('/'):
@@ -188,11 +189,11 @@ def publish_sensors(seconds: float) -> dict[str, list[int]]:
             raise MpnpError('the encoders do not subscribe; check their output')
         time.sleep(0.1)
     time.sleep(2.)  # the encoders must discover the publishers too
-    published = {publisher.topic_name: [] for publisher, *_ in streams}
+    published: dict[str, list[int]] = {publisher.topic_name: [] for publisher, *_ in streams}
     begun = time.monotonic()
     due = {index: index * 0.002 for index in range(len(streams))}
     while (moment := min(due.values())) < seconds:
-        index = min(due, key=due.get)
+        index = min(due, key=due.__getitem__)
         publisher, message, frame_id, rate = streams[index]
         time.sleep(max(0., begun + moment - time.monotonic()))
         now = node.get_clock().now()

@@ -30,8 +30,9 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.questions.balance import Majority
 from mpnp_ros.training.evaluation import answers_of
-from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, Majority, count_majority, drive_through
+from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.robot import LiveVehicle
 from mpnp_world.demo.screen import make_view
@@ -77,7 +78,9 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     store = LinkStore(study / 'links' / f'seed-{seed}')
-    begun = [store.latest(name).path for name in (CAMERA, 'objects')]
+    camera, objects = store.latest(CAMERA), store.latest('objects')
+    assert camera is not None and objects is not None  # the study has trained them
+    begun = [camera.path, objects.path]
     processes = Processes(run / 'nodes.log', (), begun[:1], begun, supervision, SEED + SCENES_APART * seed)
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())

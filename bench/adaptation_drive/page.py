@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.common.figures import BLUE, GREEN, GRID, INK, ORANGE, SKY, YELLOW, new_figure, save_png
 from bench.common.page import markdown_table, write_page
+from mpnp_ros.adaptation.policy import DISTILLED, LABELLED
 from mpnp_ros.training.evaluation import Share
-from mpnp_world.demo.drive import DISTILLED, LABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

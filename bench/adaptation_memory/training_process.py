@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
     train = {READ: read_questions, WHOLE: train_links, UPPER: train_links}.get(way, tune_input_layer)
-    taken = {'imported': imported, **train(Path(folder), setting, way, int(batch))}
+    taken: dict[str, Any] = {'imported': imported, **train(Path(folder), setting, way, int(batch))}
     print(json.dumps(asdict(StepMeasurement(way, int(batch), **taken))))
 
 
@@ -120,8 +121,12 @@ def read_questions(folder: Path, setting: Setting, way: str, batch: int) -> dict
 def train_links(folder: Path, setting: Setting, way: str, batch: int) -> dict[str, float]:
     """Train links on prepared questions."""
     link, data = load_link(folder / LINK), TokenDataset.load(folder / DATA)
-    lm = load_language_model(setting.llm, 'cpu', setting.dtype) if way == WHOLE else load_upper_blocks(
-        setting.llm, link.first_block, 'cpu', setting.dtype, {example.choices for example in data.examples})
+    if way == WHOLE:
+        lm = load_language_model(setting.llm, 'cpu', setting.dtype)
+    else:
+        assert link.first_block is not None  # the link is open
+        lm = load_upper_blocks(setting.llm, link.first_block, 'cpu', setting.dtype,
+                               {example.choices for example in data.examples})
     loaded = peak_resident()
     method = create_method('mpnp', lm)
     method.plug(link)
@@ -227,7 +232,7 @@ class InputTuning(nn.Module):
         else:
             hidden = self.lm.run_blocks(hidden, batch.layout, 0, self.lm.blocks)
         return -batch.answer_log_probabilities(
-            self.lm, hidden, [question.trie.choices.index(answer) for question, answer in
+            self.lm, hidden, [question.choice_tree.choices.index(answer) for question, answer in
                               zip(questions, answers, strict=True)])
 
 

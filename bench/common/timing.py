@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 MILLISECONDS = 1000.
+Key = TypeVar('Key')
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Summary:
         return cls(len(seconds), p50, p95)
 
 
-def take_turns(runs: Mapping[str, Callable[[int], object]], rounds: int,
-               warm_up: int) -> dict[str, list[float]]:
+def take_turns(runs: Mapping[Key, Callable[[int], object]], rounds: int,
+               warm_up: int) -> dict[Key, list[float]]:
     """Call every run once per round with the number of the round; returns the seconds of each.
 
     Taking turns spreads the load of other programs over all runs.  A random order in each round avoids
     systematic effects of the processor caches.  The first `warm_up` rounds are not in the result.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[Key, list[float]] = {name: [] for name in runs}
     order, rng = list(runs.items()), random.Random(0)
     for number in range(warm_up + rounds):
         rng.shuffle(order)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ from bench.endurance.robot import (
     TokenRobot,
     object_snapshots,
 )
-from mpnp_ros.cli.node_processes import ADAPTATION, FUSION
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.methods.link_store import LinkStore, shipped_links
+from mpnp_ros.node_names import ADAPTATION, FUSION
 
 PLUGGED, READING, EVALUATING, HANDED, TRAINING, UNPLUGGED = PHASES = (
     'plugged in', 'reading', 'evaluating', 'handed over', 'training', 'unplugged')
@@ -129,12 +130,16 @@ class Endurance:
         """Run all cycles.  Raises MpnpError if a condition is not met in time."""
         self.robot.asking = True
         self._until(lambda: self.robot.ledger.answered and self.robot.adaptation, READY, 'the first answer')
+
+        def answered(least: int) -> bool:
+            return self.robot.ledger.answered >= least
+
         for number in range(cycles):
             self._cycle = number
             self._points += planned[number]
             self._plug_in(thorough(number, cycles))
             wanted = questions * (number + 1) // cycles - UNPLUGGED_QUESTIONS
-            self._until(lambda least=wanted: self.robot.ledger.answered >= least, CYCLE, 'enough answers')
+            self._until(partial(answered, wanted), CYCLE, 'enough answers')
             self._plug_out()
             self.done += 1
             self._say(f'cycle {self.done}: {self.robot.ledger.answered} answers, links {self.robot.links}')

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.endurance.question_ledger import EncoderLookup, QuestionLedger, ReceivedAnswer, versions
-from mpnp_ros.cli.node_processes import ADAPTATION, FUSION, Placement, node_process
+from mpnp_ros.cli.node_processes import Placement, node_process
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.geometry import sector_azimuths
+from mpnp_ros.node_names import ADAPTATION, FUSION
 from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.supervisor import RestartPolicy, Supervisor

@@ -25,7 +25,7 @@ from rich.table import Table
 from bench.common.page import console, terminal_table
 from bench.common.program import exit_code, program_parser
 from bench.common.timing import Summary, machine, take_turns
-from bench.latency.answering import random_frame, variants
+from bench.latency.answering import Variant, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, Sensors, measure
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
@@ -119,8 +119,11 @@ def compare(models: Sequence[LanguageModel], last: int, rounds: int) -> list[Lat
     frames = [random_frame(SHAPES, seed) for seed in range(FRAMES)]
     rivals = {(str(lm.dtype).removeprefix('torch.'), name): variant for lm in models
               for name, variant in variants(lm, QUESTION, ANSWERS, frames[0], last=last).items()}
-    runs = {key: lambda number, variant=variant: variant.answer(frames[number % len(frames)])
-            for key, variant in rivals.items()}
+
+    def answer(variant: Variant, number: int) -> object:
+        return variant.answer(frames[number % len(frames)])
+
+    runs = {key: partial(answer, variant) for key, variant in rivals.items()}
     times = {key: Summary.of(seconds) for key, seconds in take_turns(runs, rounds, WARM_UP).items()}
     return [LatencyRow(*key, variant.about, times[key], times[key].p50 / times[key[0], 'b'].p50,
                        variant.macs(frames[0]), measure_macs(partial(variant.answer, frames[0])))

@@ -69,8 +69,8 @@ class Split:
                 weighing = config.pooling_heads * (2 * config.harmonics + 1 + contents + 1)
                 looking += tokens * config.entries * config.pooling_layers * (weighing + config.pooling_width)
         upper = macs(self.lm.shape, prepared.first, self.lm.blocks, prepared.rows.layout.tokens,
-                     columns, prepared.rows.start, len(prepared.trie.positions(0)),
-                     len(prepared.trie.vocabulary))
+                     columns, prepared.rows.start, len(prepared.choice_tree.positions(0)),
+                     len(prepared.choice_tree.vocabulary))
         return upper + looking + linear_macs(links, lambda: self.answer(frame))
 
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.common.jobs import isolate
-from mpnp_ros.cli.node_processes import FUSION, Placement, encoder_nodes, node_process
+from mpnp_ros.cli.node_processes import Placement, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.node_names import FUSION, encoder_nodes
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.supervisor import FAILED, ProcessSpec, RestartPolicy, Supervisor
@@ -54,6 +55,7 @@ class Sensors:
         tables = NuScenes(root or write_standin(folder / 'standin', scenes=1, key_frames=1))
         frame = next(iter(tables.key_frames(tables.scenes[0])))
         images = {name.lower(): read_sensor_file(camera.path) for name, camera in frame.cameras.items()}
+        assert frame.lidar is not None  # key frames of both origins have one
         return cls(images, read_lidar(frame.lidar.path)[:, :4], origin)
 
 
@@ -100,7 +102,15 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
     placement = Placement(log_level='error')
     with ros_session() as node:
         robot = _Robot(node, sensors, rate)
-        named = {'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
+
+        def answered() -> bool:
+            if robot.answers:
+                return True
+            robot.ask(question, choices)
+            return False
+
+        named: dict[str, dict[str, object]] = {
+            'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
         encoders = [node_process(name, placement, named.get(key)) for key, name in encoder_nodes().items()]
         with _running(encoders, robot.checks):
             robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
@@ -110,8 +120,7 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
             fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})
             with _running([fusion], robot.checks):
                 robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
-                robot.publish(STARTUP_TIMEOUT, 'an answer',
-                              lambda: robot.answers or robot.ask(question, choices))
+                robot.publish(STARTUP_TIMEOUT, 'an answer', answered)
                 robot.publish(WARM_UP)
                 stamps = robot.publish(seconds)
                 time.sleep(AFTER)
@@ -190,7 +199,8 @@ class _Robot:
 
         Raises MpnpError with `what` if `done()` does not become true.
         """
-        stamps, begun = [], time.monotonic()
+        stamps: list[int] = []
+        begun = time.monotonic()
         while (due := len(stamps) * self._period) < seconds:
             time.sleep(max(0., begun + due - time.monotonic()))
             if done and done():

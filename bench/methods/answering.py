@@ -104,7 +104,8 @@ class Answering:
         """Answer and probabilities of all questions of the test."""
         replies = replies_of(self.method, self.test.examples, PreparedQuestions(self.method),
                              lambda example: self.test.frames[example.frame])
-        return [(reply.text, reply.probabilities) for reply in replies]
+        # Only what is cancelled has no reply, and nothing is.
+        return [(reply.text, reply.probabilities) for reply in replies if reply is not None]
 
 
 def largest_difference(folded: Answering, unfolded: Answering) -> float:

@@ -56,8 +56,8 @@ class BenchData:
     @classmethod
     def load(cls, folder: Path) -> BenchData:
         """Read the files of :meth:`write`."""
-        parts = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
-        return cls(*parts, json.loads((folder / ENCODER).read_bytes())['macs'])
+        train, curve, test = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
+        return cls(train, curve, test, json.loads((folder / ENCODER).read_bytes())['macs'])
 
     def write(self, folder: Path) -> None:
         """Write the data to an empty folder."""
@@ -84,8 +84,9 @@ def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
 
 def of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:
     """True objects for training and for the curve."""
-    return tuple(_about(dataset, dataset.examples, OBJECTS)
-                 for dataset in (study.objects_training, study.validation))
+    training, curve = (_about(dataset, dataset.examples, OBJECTS)
+                       for dataset in (study.objects_training, study.validation))
+    return training, curve
 
 
 def of_sensor(study: Study, config: MethodsConfig) -> tuple[TokenDataset, TokenDataset]:

@@ -109,8 +109,9 @@ class Yardsticks:
             return right_answers(part.examples, majority), right_answers(part.examples, rule)
 
         scenes = scenes_of(data.test)
-        return cls(*(estimate(np.array([answers], float), scenes) for answers in right(data.test)),
-                   *map(percent, right(data.curve)))
+        majority, rule = (estimate(np.array([answers], float), scenes) for answers in right(data.test))
+        majority_curve, rule_curve = map(percent, right(data.curve))
+        return cls(majority, rule, majority_curve, rule_curve)
 
 
 @dataclass(frozen=True, eq=False)

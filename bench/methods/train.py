@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -208,7 +209,7 @@ def measure_cost(method: Method, book: PreparedQuestions, train: TokenDataset, e
             losses = method.answer_losses([questions[place] for place in places], frames)
         losses.mean().backward()
 
-    steps = fmean(measure_macs(lambda number=number: step(number)) for number in range(MEASURED_STEPS))
+    steps = fmean(measure_macs(partial(step, number)) for number in range(MEASURED_STEPS))
     for parameter in method.trainable_parameters():
         parameter.grad = None
     trained = sum(parameter.numel() for parameter in method.trainable_parameters())

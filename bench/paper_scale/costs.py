@@ -296,15 +296,15 @@ def claims(found: Iterable[Cost], task: AdaptationTask) -> list[Claim]:
             'encoders in every epoch for both': ours.macs_encoding_always / published.macs,
         }
         made += [Claim(f'operations / {rival}', reading, ratio, limit) for reading, ratio in ratios.items()]
-    own, published, kept = (cost.memory for cost in (ours, known[PROMPT_FUSE, PUBLISHED],
+    own, theirs, theirs_kept = (cost.memory for cost in (ours, known[PROMPT_FUSE, PUBLISHED],
                                                      known[PROMPT_FUSE, KEPT]))
     whole = max(own.peak, own.reading)
     ratios = {
-        'training step: theirs as published, ours kept': own.peak / published.peak,
-        'training step: both kept': own.peak / kept.peak,
-        'with reading beforehand: theirs as published, ours kept': whole / published.peak,
-        'with reading beforehand: both kept': whole / kept.peak,
-        'what was read of all questions in memory too: both kept': (own.peak + own.stored) / kept.peak,
+        'training step: theirs as published, ours kept': own.peak / theirs.peak,
+        'training step: both kept': own.peak / theirs_kept.peak,
+        'with reading beforehand: theirs as published, ours kept': whole / theirs.peak,
+        'with reading beforehand: both kept': whole / theirs_kept.peak,
+        'what was read of all questions in memory too: both kept': (own.peak + own.stored) / theirs_kept.peak,
     }
     return made + [Claim(f'memory / {PROMPT_FUSE}', reading, ratio, MEMORY_LIMIT)
                    for reading, ratio in ratios.items()]

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -171,7 +172,7 @@ class PeakMemory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.held = self.peak = 0
-        self._storages: dict[int, weakref.ref] = {}
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def hold(self, tensors: Iterable[torch.Tensor]) -> PeakMemory:
         """Also count existing tensors, such as weights."""
@@ -179,7 +180,8 @@ class PeakMemory(TorchDispatchMode):
             self._add(tensor.untyped_storage())
         return self
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+    def __torch_dispatch__(self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (),
+                           options: dict[str, Any] | None = None) -> Any:
         """Run an operation and count its results."""
         made = function(*arguments, **(options or {}))
         for leaf in tree_leaves(made):
@@ -193,7 +195,7 @@ class PeakMemory(TorchDispatchMode):
             return
         size = storage.nbytes()
 
-        def free(_: weakref.ref) -> None:
+        def free(_: weakref.ref[torch.UntypedStorage]) -> None:
             del self._storages[key]
             self.held -= size
 

@@ -18,10 +18,12 @@ FORMS = ('any', 'me')
 PRESENT = 0.5
 
 
-def rule_answer(question: str | Meaning, tokens: ModalityTokens, channels: Sequence[Channel]) -> str | None:
+def rule_answer(question: str | Meaning | None, tokens: ModalityTokens,
+                channels: Sequence[Channel]) -> str | None:
     """The answer to a question of the package's templates by the expected numbers in tokens; None for others.
 
-    question: its text, or its meaning.  tokens: values [P, C] in the order of ``channels``, with azimuths.
+    question: its text, or its meaning; None: of no template.  tokens: values [P, C] in the order of
+    ``channels``, with azimuths.
     """
     meaning = parse_question(question) if isinstance(question, str) else question
     if meaning is None:
@@ -37,7 +39,8 @@ def rule_answer(question: str | Meaning, tokens: ModalityTokens, channels: Seque
     status = counts.likeliest(asked, 1)
     if meaning.type == 'status':
         return status
-    return 'yes' if status == counts.likeliest(counts.of(meaning.second, None), 1) else 'no'  # comparison
+    assert meaning.second is not None  # a comparison has one
+    return 'yes' if status == counts.likeliest(counts.of(meaning.second, None), 1) else 'no'
 
 
 def parse_question(question: str) -> Meaning | None:
@@ -72,6 +75,7 @@ class _Counts:
         """The category (part 0) or status (part 1) of most of the objects."""
         totals: dict[str, float] = {}
         for channel, number in zip(self.channels, numbers, strict=True):
-            if channel[part] is not None:
-                totals[channel[part]] = totals.get(channel[part], 0.0) + number
+            name = channel[part]
+            if name is not None:
+                totals[name] = totals.get(name, 0.0) + number
         return max(totals, key=totals.__getitem__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -224,23 +224,26 @@ class Study:
     def sensor_links(self, seed: int, start: Link) -> Method:
         """Links on camera and LiDAR, started from the links on true objects; trained or from the store."""
         method, store = create_method('mpnp', self.lm), self.store(seed)
-        stored = {name: store.latest(name) for name in SENSORS}
+        stored = [entry for name in SENSORS if (entry := store.latest(name))]
         for name in SENSORS:
             encoder = self.encoders[name]
             link = method.new_link(name, encoder.fingerprint, encoder.token_width, **counting(CHANNELS),
                                    **self.config.link)
             link.start_from(start)
             method.plug(link)
-        if all(stored.values()):
-            for entry in stored.values():
+        if len(stored) == len(SENSORS):
+            for entry in stored:
                 method.replace(load_link(entry.path, lm=self.lm, sha256=entry.sha256))
             return method
         part, train = self.config.sensors, self.sensor_training
         self._fit(method, train, part, seed, 'sensors')
         asked = train.evened(part.calibrated_on, seed).examples
+
+        def alone(name: str, example: Example) -> Frame:
+            return {name: train.frames[example.frame][name]}
+
         for name in SENSORS:
-            fit_temperature(method, name, asked, self.book,
-                            lambda example, name=name: {name: train.frames[example.frame][name]})
+            fit_temperature(method, name, asked, self.book, partial(alone, name))
         self._save(store, method, seed, 'camera and LiDAR', self.config.sensors)
         return method
 
@@ -324,9 +327,10 @@ class Study:
         on_sensors = self.sensor_links(seed, on_objects.links()[OBJECTS])
         blind, _ = train_blind(on_objects, self.painted.dataset, self._trainer(self.config.blind, seed),
                                progress=lambda step: self.show('blind', step), book=self.book)
-        answers = {'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
-                   'blind': self._answers(blind, 'day', ()),
-                   'majority': majority_answers(self.sensor_training.examples, test.examples)}
+        answers: dict[str, Sequence[str | None]] = {
+            'true_objects': self._answers(on_objects, 'day', (OBJECTS,)),
+            'blind': self._answers(blind, 'day', ()),
+            'majority': majority_answers(self.sensor_training.examples, test.examples)}
         for row, (light, modalities) in ROWS.items():
             answers[row] = self._answers(on_sensors, light, modalities)
         for row in [row for row, (_, modalities) in ROWS.items() if len(modalities) == 1]:
@@ -339,7 +343,7 @@ class Study:
                 'training': {name: json.loads((self.folder / 'training' / f'{name}-{seed}.json').read_bytes())
                              for name in (OBJECTS, 'sensors')}}
 
-    def _answers(self, method: Method, light: str, modalities: Sequence[str]) -> list[str]:
+    def _answers(self, method: Method, light: str, modalities: Sequence[str]) -> list[str | None]:
         return answers_of(method, self.test.examples, self.book, self.test.see(light, modalities))
 
     def _by_rule(self, light: str, modalities: Sequence[str]) -> list[str | None]:
