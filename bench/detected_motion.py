@@ -59,11 +59,11 @@ def moments(root: NuScenes, scene: str) -> Iterator[tuple[int, Transform, Placed
         for item in frame.objects:
             rows.setdefault(item.instance, []).append(
                 (frame.stamp_ns, frame.ego_pose.apply(np.array(item.centre)), item))
-    by_stamp = {frame.lidar.stamp_ns: frame for frame in keys}
+    by_stamp = {frame.lidar.stamp_ns: frame for frame in keys if frame.lidar is not None}
     for sweep in (reading for reading in root.readings(scene) if reading.modality == 'lidar'):
-        if frame := by_stamp.get(sweep.stamp_ns):
-            yield sweep.stamp_ns, frame.ego_pose, [
-                (item, frame.ego_pose.apply(np.array(item.centre))) for item in frame.objects], True
+        if key_frame := by_stamp.get(sweep.stamp_ns):
+            yield sweep.stamp_ns, key_frame.ego_pose, [
+                (item, key_frame.ego_pose.apply(np.array(item.centre))) for item in key_frame.objects], True
             continue
         there = []
         for known in rows.values():
@@ -78,7 +78,8 @@ def statuses(root: Path, noise: Noise, seed: int) -> np.ndarray:
     """Return [n, 3]: whether an object moves, the estimated probability that it does, and the prior."""
     tables, rng, rows = NuScenes(root), np.random.default_rng(seed), []
     for scene in tables.scenes:
-        tracker, errors = MotionTracker(), {}
+        tracker = MotionTracker()
+        errors: dict[str, float] = {}
         for stamp, pose, placed, key in moments(tables, scene['name']):
             there = [(item, pose.inverse().apply(place)[:2]) for item, place in placed
                      if rng.random() > noise.missed]

@@ -126,6 +126,7 @@ def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEnc
 
     Cameras are moved by the way of the vehicle between their stamps and that of the sweep.
     """
+    assert frame.lidar is not None  # the caller has checked
     cloud = frame.lidar.extrinsics.apply(read_lidar(frame.lidar.path)[:, :3].astype(np.float64))
     cloud = cloud[np.isfinite(cloud).all(1) & (np.hypot(*cloud[:, :2].T) > OWN_BODY)]
     moved = {name.lower(): frame.ego_pose.inverse() @ item.ego_pose @ item.extrinsics

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -92,12 +92,12 @@ class Tally:
     distances, turns: logarithms of ratios, and radians, of what is found within the second range.
     """
 
-    total: Counter = field(default_factory=Counter)
-    found: Counter = field(default_factory=Counter)
-    right: Counter = field(default_factory=Counter)
-    said: Counter = field(default_factory=Counter)
-    true: Counter = field(default_factory=Counter)
-    expected: Counter = field(default_factory=Counter)
+    total: Counter[tuple[str, tuple[float, float]]] = field(default_factory=Counter)
+    found: Counter[tuple[str, tuple[float, float]]] = field(default_factory=Counter)
+    right: Counter[tuple[str, tuple[float, float]]] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
+    true: Counter[str] = field(default_factory=Counter)
+    expected: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     distances: list[float] = field(default_factory=list)
     turns: list[float] = field(default_factory=list)
 
@@ -120,10 +120,10 @@ class Tally:
                 self.distances.append(math.log(max(.1, detections.distance[row]) / item.distance))
                 turn = detections.azimuth[row] - math.atan2(item.centre[1], item.centre[0])
                 self.turns.append(abs((turn + math.pi) % (2 * math.pi) - math.pi))
-        for row, item in enumerate(matches.object_of):
+        for row, annotated in enumerate(matches.object_of):
             if detections.distance[row] < scope.max_distance:
                 self.said[category[row]] += 1
-                self.true[category[row]] += item is not None
+                self.true[category[row]] += annotated is not None
                 self.expected[category[row]] += float(detections.existence[row])
 
     def rows(self) -> list[dict[str, str]]:

@@ -40,7 +40,8 @@ OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'en
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
              'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
              'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6,
-             'detectors': ['front'], 'classes': 'coco', 'calibration': [2.], 'view': [-60., 60.]}
+             'detectors': ['front'], 'classes': 'coco', 'calibration': [2.], 'encoder.calibration': [0., 1.],
+             'view': [-60., 60.]}
 """Another right value where any other is not right beside the defaults."""
 TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
          'inactive': {Change.LIVE, Change.ACTIVATE}, 'active': {Change.LIVE}}
