@@ -106,14 +106,14 @@ setup(
     maintainer=MANIFEST.findtext('maintainer'),
     maintainer_email=MANIFEST.find('maintainer').get('email'),
     packages=find_packages(include=[package for name in PACKAGES for package in (name, f'{name}.*')]),
-    package_data={NAME: ['data/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*'],
+    package_data={NAME: ['data/*.yaml', 'data/classes/*.yaml', 'data/heads/*/*', 'data/links/*/*/*/*'],
                   'mpnp_world': ['models/*.npz', 'models/*.NOTICE']},
     package_dir={'': '.'},  # makes `pip install -e` use a plain .pth, which extend_path can follow
     cmdclass={'build_py': BuildWithInterfaces},
     distclass=BinaryDistribution,
     python_requires='>=3.10',
-    install_requires=['numpy', 'pillow', 'pyyaml', 'safetensors', 'tqdm', 'rich', 'matplotlib', 'rosbags',
-                      'transformers'],
+    install_requires=['numpy', 'pillow', 'pyyaml', 'safetensors', 'scipy', 'tqdm', 'rich', 'matplotlib',
+                      'rosbags', 'transformers'],
     entry_points={'console_scripts': [
         f'{name if name == "mpnp" else f"mpnp_{name}"} = {target}' for name, target in EXECUTABLES.items()]},
     zip_safe=False,

@@ -34,11 +34,13 @@ PYTHON = (3, 10)
 # import name: distribution to install
 NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 'safetensors': 'safetensors',
           'tokenizers': 'tokenizers', 'PIL': 'pillow', 'yaml': 'pyyaml', 'tqdm': 'tqdm', 'rich': 'rich',
-          'rosbags': 'rosbags', 'scipy': 'scipy'}
+          'rosbags': 'rosbags'}
 USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
-          'onnx': ('onnx', 'reads the default camera encoder once')}
+          'onnx': ('onnx', 'reads the default camera encoder once'),
+          'scipy': ('scipy', 'follows what detectors find'),
+          'vision_msgs': ('vision_msgs', 'detections of other nodes')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
-               'rosgraph_msgs', 'tf2_msgs')
+               'rosgraph_msgs', 'nav_msgs', 'visualization_msgs', 'tf2_msgs')
 
 WIDTH, HEIGHT, CHANNELS = 1600, 900, 3
 COUNT, PERIOD = 20, .1
@@ -186,6 +188,8 @@ def _weights(name: str, model: str, installed: bool, remedy: str) -> CheckResult
 def _how_to_install(name: str) -> str:
     if name == 'torch':
         return 'pip install torch (on a Jetson: the wheel of NVIDIA for your JetPack)'
+    if name == 'vision_msgs':
+        return 'apt install ros-$ROS_DISTRO-vision-msgs, or run `make install`'
     return f'pip install {name}'
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEPT = 10 * SECOND
 """How long poses are kept."""
+LATE = SECOND
+"""A pose that is older than the newest one by no more is late; by more, time has begun anew."""
 AHEAD = round(0.5 * SECOND)
 """How far a pose is continued beyond the newest one."""
 LIKELY = ('odom', 'map')
@@ -44,9 +46,14 @@ class PoseHistory:
             self._fixed[_bare(child)] = _bare(parent), pose
 
     def add(self, parent: str, child: str, stamp_ns: int, pose: Transform) -> None:
-        """Add the pose of ``child`` in ``parent`` at a time; one that goes back in time starts anew."""
+        """Add the pose of ``child`` in ``parent`` at a time.
+
+        A late one is left out; one that goes further back in time starts anew.
+        """
         with self._lock:
             poses = self._moving.setdefault(_bare(child), {}).setdefault(_bare(parent), deque())
+            if poses and 0 < poses[-1][0] - stamp_ns <= LATE:
+                return
             if poses and stamp_ns < poses[-1][0]:
                 poses.clear()
             if poses and stamp_ns == poses[-1][0]:
@@ -54,6 +61,11 @@ class PoseHistory:
             poses.append((stamp_ns, pose))
             while stamp_ns - poses[0][0] > KEPT:
                 poses.popleft()
+
+    def forget(self, parent: str, child: str) -> None:
+        """Drop the poses of ``child`` in ``parent``."""
+        with self._lock:
+            self._moving.get(_bare(child), {}).pop(_bare(parent), None)
 
     def pose(self, frame: str, fixed_frame: str, stamp_ns: int) -> Transform | None:
         """Return the pose of ``frame`` in ``fixed_frame`` at a time; None where it is not known.
@@ -96,12 +108,16 @@ class PoseHistory:
 
 
 class EgoPoses(PoseHistory):
-    """A :class:`PoseHistory` that follows ``/tf``, ``/tf_static`` and a topic of odometry."""
+    """A :class:`PoseHistory` that follows ``/tf``, ``/tf_static`` and a topic of odometry.
+
+    Odometry counts for frames that ``/tf`` does not have: the two may differ, or come one after the other.
+    """
 
     def __init__(self, node: Node, odometry_topic: str, group: CallbackGroup) -> None:
         """odometry_topic: empty: none."""
         super().__init__()
         self._node = node
+        self._on_tf: set[tuple[str, str]] = set()
         self._subscriptions = [
             node.create_subscription(TFMessage, FIXED, self._take_fixed, qos_profile(LATCHED, DEPTH),
                                      callback_group=group),
@@ -126,11 +142,16 @@ class EgoPoses(PoseHistory):
     def _take_moving(self, message: TFMessage) -> None:
         for item in message.transforms:
             if (pose := _transform(item.transform.rotation, item.transform.translation)) is not None:
+                frames = _bare(item.header.frame_id), _bare(item.child_frame_id)
+                if frames not in self._on_tf:
+                    self._on_tf.add(frames)
+                    self.forget(*frames)
                 self.add(item.header.frame_id, item.child_frame_id, to_nanoseconds(item.header.stamp), pose)
 
     def _take_odometry(self, message: Odometry) -> None:
         pose = _transform(message.pose.pose.orientation, message.pose.pose.position)
-        if pose is not None and message.child_frame_id and message.header.frame_id:
+        frames = _bare(message.header.frame_id), _bare(message.child_frame_id)
+        if pose is not None and all(frames) and frames not in self._on_tf:
             self.add(message.header.frame_id, message.child_frame_id, to_nanoseconds(message.header.stamp),
                      pose)
 

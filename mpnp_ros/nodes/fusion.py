@@ -14,7 +14,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -145,7 +145,7 @@ class FusionNode(ManagedNode):
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
-        self._considered: dict[str, str] = {}  # modality -> encoder
+        self._seen: dict[str, str] = {}  # modality -> encoder
         self._copy_link: Callable[..., LinkVersion] = copied_link_version
         self._clock_amiss = False
         self._shown_again, self._quiet = 0., True
@@ -170,6 +170,7 @@ class FusionNode(ManagedNode):
         values = self.values
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
+        self._seen, self._copy_link = {}, partial(copied_link_version, lm=lm)
         method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, values.watch)
         self._server = AnswerServer(
@@ -177,7 +178,6 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver, without_sensors=lambda: self.values.answer_without_sensors)
         self._server.pause(INACTIVE)
-        self._considered, self._copy_link = {}, partial(copied_link_version, lm=lm)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
         # the shipped links, and those in use when the node last ended, if they fit
@@ -219,7 +219,7 @@ class FusionNode(ManagedNode):
 
     def release(self) -> None:
         """Release model, links and caches."""
-        server, self._server = self._server, None
+        server, self._server, self._copy_link = self._server, None, copied_link_version
         if server is not None:
             server.close()
         del server
@@ -256,19 +256,29 @@ class FusionNode(ManagedNode):
                 server.board.introduce(self._encoders[message.node])
                 self._tell_fits(server.board)
 
-    def _read_alike(self, facts: EncoderFacts) -> None:
-        """Read tokens that no loaded links fit by a copy of the shipped links that count the same."""
-        name, server = facts.modality, self._server
-        if server is None or self._considered.get(name) == facts.encoder:
+    def _read_alike(self, there: Sequence[EncoderFacts]) -> None:
+        """When the encoder of a modality changes and the links in use do not fit it, use shipped ones.
+
+        These are the links that were trained with it, or else a copy of those that count the same.
+        """
+        server = self._server
+        if server is None or SHIPPED not in self.values.links:
             return
-        self._considered[name] = facts.encoder
-        fit, sensor = server.links.fits().get(name), sensors().get(name)
-        source = shipped_links().get(sensor.reads_like) if sensor and SHIPPED in self.values.links else None
-        if source is None or (fit is not None and fit.encoder == facts.encoder):
-            return
-        if read_manifest(source.path).config.token_width == facts.token_width:
-            copy = partial(self._copy_link, source.path, name, facts.encoder)
-            self._change_links(LoadLinks, lambda server: server.make_links(copy))
+        for name in sorted({facts.modality for facts in there}):
+            encoders = {facts.encoder: facts for facts in there if facts.modality == name}
+            if self._seen.get(name) in encoders:
+                continue
+            facts = encoders[min(encoders)]
+            self._seen[name] = facts.encoder
+            fit, shipped, sensor = server.links.fits().get(name), shipped_links(), sensors().get(name)
+            if fit is not None and fit.encoder in encoders:
+                continue
+            own, alike = shipped.get(name), shipped.get(sensor.reads_like) if sensor else None
+            if own and read_manifest(own.path).config.encoder == facts.encoder:
+                self._change_links(LoadLinks, partial(AnswerServer.load_links, path=str(own.path)))
+            elif alike and read_manifest(alike.path).config.token_width == facts.token_width:
+                copy = partial(self._copy_link, alike.path, name, facts.encoder)
+                self._change_links(LoadLinks, partial(AnswerServer.make_links, make=copy))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""
@@ -398,9 +408,10 @@ class FusionNode(ManagedNode):
         board.hold(self.count_publishers('/clock') > 0)
         present = {f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in
                    self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
-        for node in present & set(self._encoders):
-            board.introduce(self._encoders[node])
-            self._read_alike(self._encoders[node])
+        there = [self._encoders[node] for node in sorted(present & set(self._encoders))]
+        for facts in there:
+            board.introduce(facts)
+        self._read_alike(there)
         board.retain_encoders(present)
         self._tell_fits(board)
         note = board.clock_note()

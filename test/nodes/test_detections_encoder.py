@@ -33,6 +33,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_nanoseconds
 from mpnp_ros.detection.classes import CHANNELS
 from mpnp_ros.llm.weights import packaged_gguf
+from mpnp_ros.methods.link_files import read_manifest
+from mpnp_ros.methods.link_store import shipped_links
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder detections'
@@ -329,3 +331,6 @@ def test_tokens_that_no_links_fit_are_read_like_counts_of_objects(ros):
     fusion.wait_for_output('camera links objects/000001 are in use', 200)
     encoders.publish(EncoderInfo(**camera, encoder='camera-columns', token_width=768))
     fusion.wait_for_output('do not fit encoder camera-columns')
+    shipped = read_manifest(shipped_links()['camera'].path).config.encoder
+    encoders.publish(EncoderInfo(**camera, encoder=shipped, token_width=24))
+    fusion.wait_for_output('camera links 000001 are in use')

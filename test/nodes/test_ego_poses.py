@@ -2,13 +2,18 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
-from mpnp_ros.nodes.ego_poses import PoseHistory
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
+from tf2_msgs.msg import TFMessage
+
+from mpnp_ros.nodes.ego_poses import EgoPoses, PoseHistory
 from mpnp_ros.poses import Transform, rotation_about_z
 
 SECOND = 1_000_000_000
@@ -75,3 +80,26 @@ def test_time_that_goes_back_starts_anew_and_cycles_end():
 def test_memory_is_bounded():
     history = driven(frames=100)
     assert len(history._moving['base_link']['odom']) <= 11
+
+
+def test_a_late_pose_is_left_out_and_time_that_goes_back_starts_anew():
+    history = driven()
+    history.add('odom', 'base_link', round(3.5 * SECOND), at(70.))
+    assert history.pose('base_link', 'odom', round(3.5 * SECOND)).translation[0] == pytest.approx(7)
+    history.add('odom', 'base_link', SECOND, at(1.))
+    assert history.pose('base_link', 'odom', 4 * SECOND) is None
+    assert history.pose('base_link', 'odom', SECOND).translation[0] == 1
+
+
+def test_odometry_is_used_only_where_tf_does_not_have_the_frame():
+    poses = EgoPoses(SimpleNamespace(create_subscription=lambda *_, **__: None), 'odom', None)
+    odometry, moved = Odometry(child_frame_id='base_link'), TransformStamped(child_frame_id='/base_link')
+    odometry.header.frame_id = moved.header.frame_id = 'odom'
+    odometry.header.stamp.sec, odometry.pose.pose.position.x = 3, 5.
+    poses._take_odometry(odometry)
+    assert poses.pose('base_link', 'odom', 3 * SECOND).translation[0] == 5
+    moved.header.stamp.sec, moved.transform.translation.x = 2, 4.
+    poses._take_moving(TFMessage(transforms=[moved]))
+    poses._take_odometry(odometry)
+    assert poses.pose('base_link', 'odom', 2 * SECOND).translation[0] == 4
+    assert poses.pose('base_link', 'odom', 3 * SECOND) is None

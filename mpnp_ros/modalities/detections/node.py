@@ -275,7 +275,7 @@ class DetectionsNode(SynchronizedEncoder):
     def _pose(self, item: Input, frame_id: str) -> np.ndarray:
         """Return the pose [4, 4] of a frame in the base frame at the time of the message."""
         base, frame, alone = self.values.base_frame, frame_id.lstrip('/'), len(self.joined) == 1
-        robot = self._ego.pose(base, frame, item.stamp_ns) if self._ego and frame != base else None
+        robot = self._ego.pose(base, frame, item.stamp_ns) if self._ego and frame not in ('', base) else None
         if robot is not None:
             back, matrix = robot.inverse(), np.eye(4)
             matrix[:3, :3], matrix[:3, 3] = back.rotation, back.translation
