@@ -57,7 +57,8 @@ class AdapterConfig(Options):
         3., 'time for which a modality must have been healthy before it is trained',
         unit='s', low=0, high=3600)
     min_interval: float = option(
-        60., 'minimum time between two trainings of a modality', unit='s', low=0, high=1e6)
+        60., 'minimum time between two trainings of a modality, between two times that its stored links are '
+        'plugged, and from such a time to a training', unit='s', low=0, high=1e6)
     retry_delay: float = option(
         60., 'delay before a failed training is repeated; doubled after each failure',
         unit='s', low=0, high=1e6)

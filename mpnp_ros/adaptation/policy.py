@@ -169,11 +169,11 @@ class PolicyLimits:
     used until there is enough data to train on.  min_labelled_questions, min_paired_moments: minimum data of
     a training; inf: no such training.  min_trial_questions: labelled questions after which initial links are
     evaluated, so that links are in use before there is enough data to train on; 0: never.  min_quality: of
-    tokens to learn from.  min_interval: seconds between two trainings of a modality, and between two times
-    that its links are plugged.  min_healthy_duration: seconds that a modality must have been healthy before
-    it is trained.  retry_delay: seconds after a failure, doubled for each further one.
-    retrain_accuracy_drop: on at least `min_fresh_questions` new labelled questions.  linked_blocks: of links
-    from the store; 0: any.
+    tokens to learn from.  min_interval: seconds between two trainings of a modality, between two times that
+    its stored links are plugged, and from such a time to a training.  min_healthy_duration: seconds that a
+    modality must have been healthy before it is trained.  retry_delay: seconds after a failure, doubled for
+    each further one.  retrain_accuracy_drop: on at least `min_fresh_questions` new labelled questions.
+    linked_blocks: of links from the store; 0: any.
     """
 
     automatic: bool = True

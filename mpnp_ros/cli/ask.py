@@ -41,7 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the answer; exit code 0, 1 if the node rejected the question or failed, 3 without a sensor."""
+    """Print the answer; exit code 0, 1, 3 or 4, see above.
+
+    Without a fusion node it raises NotAnsweringError, for which the command ends with 2.
+    """
     with connected('ask', arguments.namespace, arguments.timeout) as robot:
         printer = StreamPrinter()
         try:

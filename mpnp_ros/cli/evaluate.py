@@ -1,10 +1,10 @@
 """Measure accuracy: of a running system on a bag, or of links on a data set.
 
-With --bag it asks the running system. The bag, written by `mpnp convert`, is replayed. Its questions are
-asked at their key frames, and playback pauses until they are answered. The command starts encoders and fusion
-with your links and parameters, or asks those that run (--running). A table shows the accuracy by type of
-question, the most frequent answers, the model without its sensors, refused and lost questions with reasons,
-and latencies. Ctrl-C ends it and shows the results so far.
+With --bag it measures a whole system: one that it starts, with your links and parameters, or with --running
+one that already runs. The bag, written by `mpnp convert`, is replayed. Its questions are asked at their key
+frames, and playback pauses until they are answered. A table shows the accuracy by type of question, the
+most frequent answers, the model without its sensors, refused and lost questions with reasons, and latencies.
+Ctrl-C ends it and shows the results so far.
 
 With --links, print a table for the links of a store on the key frames of a nuScenes root. Omitted options
 are those that `mpnp train` stored with the links.
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('--bag', type=Path, help='bag with questions for the running system')
+    what.add_argument('--bag', type=Path, help='bag with questions for a whole system')
     what.add_argument('--links', type=Path, metavar='STORE', help='link store written by `mpnp train`')
     parser.add_argument('--quiet', action='store_true', help='print no progress')
     live = parser.add_argument_group('with --bag', '--modalities selects the encoders to start (default: '
-                                     'camera lidar)')
+                                     'camera lidar); with --running it has no effect')
     live.add_argument('--running', action='store_true',
                        help='ask a running system, started with `mpnp bringup --use-sim-time`, in its '
                        'ROS_DOMAIN_ID (default: start encoders and fusion)')

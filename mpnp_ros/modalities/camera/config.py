@@ -30,11 +30,11 @@ class CameraConfig(EncoderConfig):
     bottom: float = option(
         1.0, 'rows below this share of the height are cut off', low=0.05, high=1, added=True)
     tokens: str = option(
-        'objects', 'columns: mean and maximum of vertical bands; columns+cls: one more token a view, CLS and '
-                   'mean of the whole image; cls: the CLS token after each block; objects: the numbers of '
-                   'objects by direction that the head finds, which then sets all options above but '
-                   'backbone; detections: one token an object that the detector finds; of the options above '
-                   'it uses none',
+        'objects', 'objects: expected numbers of objects by direction; height, width, blocks, top and bottom '
+                   'are those of the head. detections: one token for each object that the detector finds; '
+                   'backbone, height, width, blocks, top and bottom are not used. columns: mean and maximum '
+                   'of each vertical band. columns+cls: as columns, and one token a view with CLS and mean '
+                   'of the whole image. cls: the CLS token after each block',
         choices=('columns', 'columns+cls', 'cls', 'objects', 'detections'))
     head: str = option(
         'camera-driving-world', 'used with objects: a head that comes with the package, or the folder that '
