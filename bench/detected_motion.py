@@ -30,7 +30,7 @@ Placed = list[tuple[AnnotatedObject, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Noise:
+class DetectionNoise:
     """Errors of a detector.
 
     along: metres, deviation along the line of sight.  relative: more of it, as a share of the distance.
@@ -45,10 +45,10 @@ class Noise:
     missed: float = 0.1
 
 
-NOISES = {'0.4 m': Noise(0.4), '0.4 m, alike in frames in succession (0.8)': Noise(0.4, alike=0.8),
-          '15 % of the distance': Noise(relative=0.15),
-          '15 %, alike in frames in succession (0.8)': Noise(relative=0.15, alike=0.8),
-          '30 % of the distance': Noise(relative=0.3)}
+NOISES = {'0.4 m': DetectionNoise(0.4), '0.4 m, alike in frames in succession (0.8)': DetectionNoise(0.4, alike=0.8),
+          '15 % of the distance': DetectionNoise(relative=0.15),
+          '15 %, alike in frames in succession (0.8)': DetectionNoise(relative=0.15, alike=0.8),
+          '30 % of the distance': DetectionNoise(relative=0.3)}
 
 
 def moments(root: NuScenes, scene: str) -> Iterator[tuple[int, Transform, Placed, bool]]:
@@ -74,7 +74,7 @@ def moments(root: NuScenes, scene: str) -> Iterator[tuple[int, Transform, Placed
         yield sweep.stamp_ns, sweep.ego_pose, there, False
 
 
-def statuses(root: Path, noise: Noise, seed: int) -> np.ndarray:
+def statuses(root: Path, noise: DetectionNoise, seed: int) -> np.ndarray:
     """Return [n, 3]: whether an object moves, the estimated probability that it does, and the prior."""
     tables, rng, rows = NuScenes(root), np.random.default_rng(seed), []
     for scene in tables.scenes:
@@ -93,7 +93,7 @@ def statuses(root: Path, noise: Noise, seed: int) -> np.ndarray:
     return np.array(rows)
 
 
-def _detected(there: Placed, noise: Noise, errors: dict[str, float], rng: np.random.Generator,
+def _detected(there: Placed, noise: DetectionNoise, errors: dict[str, float], rng: np.random.Generator,
               stamp: int) -> Detections:
     """Return objects with the errors of a detector.
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.real_matching import RANGES, Tally, match
+from bench.real_matching import RANGES, MatchCounts, match
 from bench.study.rule import rule_answer
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.detections import Detections, detection_tokens
@@ -98,7 +98,7 @@ def measure(root: Path, encoder: CameraDetectionEncoder, answering: LinkAnswers 
     frames = [frame for scene in tables.scenes for frame in tables.key_frames(scene['name'])]
     spent = []
     views: dict[str, View] = {BY_CAMERA: {}, BY_LIDAR: {}}
-    tallies = {way: Tally() for way in views}
+    tallies = {way: MatchCounts() for way in views}
     torch.set_num_threads(1)  # as an encoder node on two cores does
     for frame in frames:
         images = camera_frame(frame)

@@ -84,7 +84,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @dataclass
-class Tally:
+class MatchCounts:
     """What is found of annotated objects, by category.
 
     total, found, right: (category, range) -> objects in an image, those detected, those of them with the

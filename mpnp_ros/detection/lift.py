@@ -65,7 +65,7 @@ class Camera:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class ViewedObject:
     """An object as one camera sees it.
 
     distance: horizontal metres from the camera; deviation: of it.  heading: [2] horizontal unit vector.
@@ -132,7 +132,7 @@ def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], points: np.nd
 
 
 def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarray | None = None,
-              ) -> list[Sight]:
+              ) -> list[ViewedObject]:
     """Return what one camera sees; a person on a cycle is part of it."""
     pairs, kind = riders(seen), seen.kind
     projected = camera.project(points) if points is not None and len(points) else None
@@ -178,7 +178,7 @@ def riders(seen: CategoryBoxes) -> dict[int, int]:
 
 
 def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, categories: np.ndarray,
-              rider: float) -> Sight:
+              rider: float) -> ViewedObject:
     """Return the sight of a box, with a distance from the ground and from its height, by their deviations."""
     left, top, right, bottom = box
     width, height = camera.size
@@ -206,12 +206,12 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
         deviation = float(trust.sum() ** -.5)
     distance += DEPTH[category]
     azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
-    return Sight(camera, source, box, existence, categories, rider, distance, deviation * distance,
+    return ViewedObject(camera, source, box, existence, categories, rider, distance, deviation * distance,
                  rays[2, :2] / across[2], (float(azimuth[0]), float(azimuth[1])),
                  bool(left < BORDER * width or right > (1 - BORDER) * width))
 
 
-def _measured(sight: Sight, points: np.ndarray) -> Sight:
+def _measured(sight: ViewedObject, points: np.ndarray) -> ViewedObject:
     """Return a sight with the distance of LiDAR points: of a large layer near the distance by sight."""
     if not len(points):
         return sight
@@ -226,16 +226,16 @@ def _measured(sight: Sight, points: np.ndarray) -> Sight:
     return replace(sight, distance=distance, deviation=.3 + .02 * distance, measured=True, points=len(layer))
 
 
-def one_each(sights: Sequence[Sight]) -> list[Sight]:
+def one_each(sights: Sequence[ViewedObject]) -> list[ViewedObject]:
     """Return what one camera sees without second boxes of one object: two cars cannot stand in one place."""
-    kept: list[Sight] = []
+    kept: list[ViewedObject] = []
     for sight in sights:  # the surest first
         if not any(sight.kind == other.kind == VEHICLE and _one_place(sight, other) for other in kept):
             kept.append(sight)
     return kept
 
 
-def _one_place(first: Sight, second: Sight) -> bool:
+def _one_place(first: ViewedObject, second: ViewedObject) -> bool:
     """Whether two boxes of one image cannot be two cars: direction, distance and box agree."""
     apart = abs(_turn(_middle(first), _middle(second))) * min(first.distance, second.distance)
     far = abs(math.log(first.distance / second.distance))
@@ -243,7 +243,7 @@ def _one_place(first: Sight, second: Sight) -> bool:
     return apart < .9 and far < .12 and common > .3
 
 
-def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
+def grouped(sights: Sequence[ViewedObject]) -> list[list[ViewedObject]]:
     """Return the sights of each object: at most one of every camera, the best fitting pairs first."""
     pairs = sorted((misfit, later, earlier) for later in range(len(sights)) for earlier in range(later)
                    if (misfit := _misfit(sights[later], sights[earlier])) < 1)
@@ -258,7 +258,7 @@ def grouped(sights: Sequence[Sight]) -> list[list[Sight]]:
             for name in dict.fromkeys(group)]
 
 
-def _misfit(first: Sight, second: Sight) -> float:
+def _misfit(first: ViewedObject, second: ViewedObject) -> float:
     """Return how badly the sights of two cameras fit as one object; from 1 on they are different objects."""
     if first.source == second.source or first.kind != second.kind:
         return math.inf
@@ -281,7 +281,7 @@ def _misfit(first: Sight, second: Sight) -> float:
     return max(turn, far) if turn < 1 and far < 1 else math.inf
 
 
-def _may_see(sight: Sight, camera: Camera) -> bool:
+def _may_see(sight: ViewedObject, camera: Camera) -> bool:
     """Whether some of an object that one camera sees lies in the image of another."""
     ways = np.array([sight.heading, *([math.cos(edge), math.sin(edge)] for edge in sight.edges)])
     places = sight.camera.position[:2] + sight.distance * ways
@@ -290,7 +290,7 @@ def _may_see(sight: Sight, camera: Camera) -> bool:
     return bool(((ahead > 0) & (pixels[:, 0] > -margin) & (pixels[:, 0] < camera.size[0] + margin)).any())
 
 
-def joined(group: Sequence[Sight]) -> Sight:
+def joined(group: Sequence[ViewedObject]) -> ViewedObject:
     """Return one sight for those of one object: the place of the best, what all say of its category."""
     best = min(group, key=lambda sight: (not sight.measured, sight.cut, sight.deviation / sight.distance))
     weights = np.array([sight.existence for sight in group])
@@ -318,7 +318,7 @@ def sectors_seen(cameras: Sequence[Camera], finer: int = 10) -> np.ndarray:
     return seen.reshape(SECTORS, finer).mean(1) > .75
 
 
-def _middle(sight: Sight) -> float:
+def _middle(sight: ViewedObject) -> float:
     return math.atan2(sight.heading[1], sight.heading[0])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import real_frames
-from bench.real_matching import Tally, iou, match, visible
+from bench.real_matching import MatchCounts, iou, match, visible
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.detection.detectors.base import COCO, Boxes
@@ -53,7 +53,7 @@ def test_true_boxes_are_matched_to_their_objects(encoder, seen):
     assert 0 < len(matches.seen) <= len(frame.objects)
     matched = [item for item in matches.object_of if item is not None]
     assert len({item.instance for item in matched}) == len(matched) >= .7 * len(found)
-    tally = Tally()
+    tally = MatchCounts()
     tally.add(matches, Scope(30., 0))
     assert tally.rows()[-1]['category'] == 'all' and tally.errors()['direction_median'] < 3
 
