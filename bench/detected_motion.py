@@ -45,7 +45,8 @@ class DetectionNoise:
     missed: float = 0.1
 
 
-NOISES = {'0.4 m': DetectionNoise(0.4), '0.4 m, alike in frames in succession (0.8)': DetectionNoise(0.4, alike=0.8),
+NOISES = {'0.4 m': DetectionNoise(0.4),
+          '0.4 m, alike in frames in succession (0.8)': DetectionNoise(0.4, alike=0.8),
           '15 % of the distance': DetectionNoise(relative=0.15),
           '15 %, alike in frames in succession (0.8)': DetectionNoise(relative=0.15, alike=0.8),
           '30 % of the distance': DetectionNoise(relative=0.3)}
