@@ -34,7 +34,7 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.phrasing import Meaning, say
-from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.coverage import CAN_ANSWER
 from mpnp_ros.tokens import ModalityTokens
@@ -45,7 +45,7 @@ from mpnp_ros.training.evaluation import answers_of, majority_answers, replies_o
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.painted_frames import DOUBTS, Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

@@ -35,6 +35,7 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink, Worth
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_worth
@@ -42,7 +43,7 @@ from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import question_dataset, turn_tokens
 from mpnp_ros.training.trainer import Trainer, TrainerConfig
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

@@ -43,12 +43,13 @@ from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import heading_of, question_dataset, sample_of, turn_tokens
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
 SCOPE = Scope(30., 5, anchors=False)
 HEADINGS = 6

@@ -11,6 +11,7 @@ import numpy as np
 from mpnp_ros.detection.boxes import area, intersections
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.detection.lift import Camera
+from mpnp_ros.poses import wrap_angle
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.vocabulary import CATEGORIES
@@ -119,7 +120,7 @@ class MatchCounts:
             if item.distance < scope.max_distance:
                 self.distances.append(math.log(max(.1, detections.distance[row]) / item.distance))
                 turn = detections.azimuth[row] - math.atan2(item.centre[1], item.centre[0])
-                self.turns.append(abs((turn + math.pi) % (2 * math.pi) - math.pi))
+                self.turns.append(abs(wrap_angle(turn)))
         for row, annotated in enumerate(matches.object_of):
             if detections.distance[row] < scope.max_distance:
                 self.said[category[row]] += 1

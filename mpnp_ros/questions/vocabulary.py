@@ -57,6 +57,10 @@ STATUSES_OF_CATEGORY: dict[str, tuple[str, ...]] = {
 }
 """Possible statuses by category; questions never use other pairs."""
 
+CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
+    (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
+"""Channels of tokens that count objects: (category, status); status None for categories without status."""
+
 THING = 'thing'
 """Stands for any category in a question."""
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
 from mpnp_ros.modalities.heads import Channel, Head, HeadManifest
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.checkpoint import (
     TrainingState,
     link_tensors,
@@ -30,7 +31,6 @@ from mpnp_ros.training.checkpoint import (
 )
 from mpnp_ros.training.head_data import HEADINGS, SectorDataset, recipe_of
 from mpnp_ros.training.head_scores import SectorScores, score_sectors
-from mpnp_ros.training.true_objects import CHANNELS
 
 WINDOWS = (1, 3, 6, 12, 36, 72)
 """Widths of the windows for presence, in sectors."""

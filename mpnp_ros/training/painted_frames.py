@@ -18,9 +18,9 @@ from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY
 from mpnp_ros.tokens import SECTORS, ModalityTokens
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, TrueObjects
+from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
 LAYERS = (1, 1, 2, 2, 3, 4, 5)
 """Numbers of thin frames to overlay, drawn evenly."""

@@ -14,13 +14,10 @@ import numpy as np
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import KeyFrame
-from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 
 OBJECTS = 'objects'
-CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
-    (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
-"""Channels of a token: (category, status); status None for categories without status."""
 
 
 def counting(channels: Iterable[tuple[str, str | None]]) -> dict[str, Any]:

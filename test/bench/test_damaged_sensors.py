@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench.damaged_sensors import CATEGORY, DAMAGES, DamageRow, write_report
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS
+from mpnp_ros.training.true_objects import OBJECTS
 
 
 @pytest.fixture

@@ -22,12 +22,11 @@ from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope, scene_questions
-from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.head_trainer import PretrainingConfig, new_head
 from mpnp_ros.training.key_frames import scene_of
-from mpnp_ros.training.true_objects import CHANNELS
 from mpnp_world.dataset.objects_only import scene_key_frames
 from mpnp_world.standin import write_standin
 

@@ -18,10 +18,10 @@ from bench.study.study import StudyConfig
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.trainer import TrainingStep
-from mpnp_ros.training.true_objects import CHANNELS
 
 COUNTS = np.array([1, 2, 3, 4, 5, 6, 7, 8])
 CONFIG = MethodsConfig({name: MethodPlan() for name in ('mpnp', 'mpnp_eas', 'mma', 'full_llm')},

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mpnp_ros.detection.classes import CHANNELS
 from mpnp_ros.detection.detections import Detections, detection_tokens, sectors_between
 from mpnp_ros.errors import TokensError
-from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import NO_SOURCE, SECTORS
-from mpnp_ros.training.true_objects import CHANNELS as TRUE_CHANNELS
+from mpnp_ros.training.true_objects import TrueObjects
 
 CAR, CONE = CATEGORIES.index('car'), CATEGORIES.index('traffic cone')
 
@@ -63,7 +62,7 @@ def test_no_reach_counts_more_than_there_is_and_a_longer_one_no_less(found, reac
 
 
 def test_channels_are_those_that_the_shipped_links_read():
-    assert CHANNELS == TRUE_CHANNELS
+    assert TrueObjects.channels == CHANNELS
 
 
 def test_a_frame_without_objects_is_one_token_of_zeros_without_a_direction():

@@ -31,10 +31,10 @@ from vision_msgs.msg import (
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_nanoseconds
-from mpnp_ros.detection.classes import CHANNELS
 from mpnp_ros.llm.weights import packaged_gguf
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.questions.vocabulary import CHANNELS
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder detections'

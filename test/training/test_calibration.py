@@ -15,12 +15,13 @@ from mpnp_ros.methods.mpnp.counting import Counts, sector_centres
 from mpnp_ros.methods.mpnp.link import Worth, in_sectors
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import MIN_FRAMES, calibration_error, fit_temperature, fit_worth
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, counting
+from mpnp_ros.training.true_objects import OBJECTS, counting
 from mpnp_world.dataset.objects_only import scene_key_frames
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 6}

@@ -21,9 +21,9 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import EVERYTHING, Scope
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, SensorReading
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.head_data import cached_inputs, recipe_of, sector_targets
 from mpnp_ros.training.key_frames import twins
-from mpnp_ros.training.true_objects import CHANNELS
 from mpnp_world.standin import write_standin
 
 REGION = CameraRegion(blocks=(1, 2), height=28, width=112, rows=2, columns=8)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.head_data import SectorDataset, SectorTargets
 from mpnp_ros.training.head_trainer import (
     PretrainingConfig,
@@ -20,7 +21,6 @@ from mpnp_ros.training.head_trainer import (
     sector_loss,
     window_sums,
 )
-from mpnp_ros.training.true_objects import CHANNELS
 
 CONFIG = PretrainingConfig(epochs=20, batch=8, learning_rate=1e-2, hidden=4, ring=16, depth=1, dropout=0.0,
                            patience=0)

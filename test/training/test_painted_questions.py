@@ -12,7 +12,7 @@ from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.phrasing import Meaning
-from mpnp_ros.questions.vocabulary import SIDES, relation
+from mpnp_ros.questions.vocabulary import CHANNELS, SIDES, relation
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import (
@@ -20,7 +20,6 @@ from mpnp_ros.training.painted_questions import (
     painted_questions,
     target_of,
 )
-from mpnp_ros.training.true_objects import CHANNELS
 from mpnp_world.dataset.objects_only import scene_key_frames
 
 SCOPE = Scope(30., 5, anchors=False)

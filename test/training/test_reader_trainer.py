@@ -8,10 +8,11 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
-from mpnp_ros.training.true_objects import CHANNELS, OBJECTS, counting
+from mpnp_ros.training.true_objects import OBJECTS, counting
 from mpnp_world.dataset.objects_only import scene_key_frames
 
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 6}

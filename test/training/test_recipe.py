@@ -12,9 +12,9 @@ from mpnp_ros.cli.train import recipe_of
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import shared_file
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.recipe import QuestionRecipe, TrainRecipe
 from mpnp_ros.training.trainer import TrainerConfig
-from mpnp_ros.training.true_objects import CHANNELS
 from mpnp_world.standin import write_standin
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from mpnp_ros.detection.boxes import BoxReader, CategoryBoxes
-from mpnp_ros.detection.classes import CHANNEL_COUNT, CHANNELS, known_channels, load_class_map
+from mpnp_ros.detection.classes import CHANNEL_COUNT, known_channels, load_class_map
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.detectors.base import Boxes, Detector, look
 from mpnp_ros.detection.detectors.choice import create_detector
@@ -15,6 +15,7 @@ from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import image_size, pixel_rays, project_points
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, decode
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 
 VERSION = 1  # goes up whenever the encoder gives other tokens for the same boxes

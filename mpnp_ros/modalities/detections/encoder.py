@@ -4,9 +4,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from mpnp_ros.detection.classes import CHANNELS
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.modalities.detections.config import DetectionsConfig
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 
 VERSION = 1  # goes up whenever the same detections give other tokens

@@ -11,11 +11,10 @@ from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.questions.vocabulary import CATEGORIES, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY
 from mpnp_ros.questions.wording import TEMPLATES, Description
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.head_data import sector_targets
-from mpnp_ros.training.true_objects import CHANNELS
 
 
 def frame(seed):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpnp_ros.detection.classes import CHANNELS
 from mpnp_ros.detection.detectors.base import best
 from mpnp_ros.detection.lift import DEPTH
 from mpnp_ros.errors import ConfigurationError, ImageError
@@ -14,7 +13,7 @@ from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
 from mpnp_ros.modalities.registry import create_encoder
-from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 
 CONFIG = CameraConfig(tokens='detections')
 MATRIX = np.array([[100., 0, 79.5], [0, 100, 44.5], [0, 0, 1]])

@@ -8,8 +8,7 @@ from mpnp_ros.detection.detections import Detections
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.modalities.registry import create_encoder, create_judge, find_sensor
-from mpnp_ros.questions.vocabulary import CATEGORIES
-from mpnp_ros.training.true_objects import CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 
 SECOND = 1_000_000_000
 
