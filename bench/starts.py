@@ -77,7 +77,8 @@ def start_and_end(command: Sequence[str], environment: Mapping[str, str], moment
         process.wait()
         return NodeEnd(moment, number, HUNG, None, f'hung:\n{output}')
     seconds = time.monotonic() - told
-    bad = next((line.strip() for line in output.splitlines() if any(word in line for word in WRONG)), '')
+    faulty = any(word in output for word in WRONG)
+    bad = f'it said\n{output.strip()}\n' if faulty or process.returncode else ''
     left = end_marked(f'{MARK}={mark}', LEFT_AFTER)
     wrong = ', '.join(filter(None, (bad, f'left {len(left)} processes' if left else '')))
     return NodeEnd(moment, number, seconds, process.returncode, wrong)

@@ -435,13 +435,14 @@ class _Running:
             self._node.ending = True
         whole = self._begun.wait(LOADING)
         node, executor = self._node, self._executor
-        if node is None or executor is None:
+        if not whole or node is None or executor is None:  # nothing can end in order beside a thread that starts
             return _exit_code(self._failure), whole
         if isinstance(node, ManagedNode):
-            whole &= node.close(LOADING if whole else 0.)
+            whole &= node.close(LOADING)
         whole &= executor.end(self._spinning, LOADING if whole else .2)
-        with contextlib.suppress(InvalidHandle):
-            node.destroy_node()
+        if whole:
+            with contextlib.suppress(InvalidHandle):
+                node.destroy_node()
         return _exit_code(self._failure), whole
 
     def cut_off(self) -> None:

@@ -51,6 +51,13 @@ class Plain(PlainNode):
     def begin(self):
         print('busy', flush=True); time.sleep(60)
 
+begin = threading.Thread.start
+def slowly(thread):
+    if {where!r} == 'executor' == thread.name:
+        print('busy', flush=True); time.sleep(60)
+    begin(thread)
+
+threading.Thread.start = slowly
 sys.exit(run_node(Plain if {where!r} == 'begin' else Slow))
 """
 
@@ -70,7 +77,7 @@ def ended(process):
     return process.returncode, output
 
 
-@pytest.mark.parametrize('where', ['construction', 'load', 'start', 'begin'])
+@pytest.mark.parametrize('where', ['construction', 'executor', 'load', 'start', 'begin'])
 def test_what_cannot_be_interrupted_does_not_keep_a_node_from_ending(ros, where):
     processes = {number: start('-c', SLOW.format(where=where)) for number in ALL}
     for number, process in processes.items():

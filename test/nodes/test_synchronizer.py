@@ -344,12 +344,15 @@ streams = st.fixed_dictionaries({
 
 
 @given(streams)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_as_many_and_as_narrow_sets_as_approximate_time(drawn):
-    events = delivered(**drawn)
-    sets = [group for group in synchronized(events, drawn['sources'], 60_000, 150_000)
-            if len(group) == len(drawn['sources'])]
-    best = approximate_time(events, drawn['sources'], 60_000)
+    """Over four streams of a kind: a single one of six sources that drop has only some 15 sets."""
+    sets, best = [], []
+    for seed in range(drawn['seed'], drawn['seed'] + 4):
+        events = delivered(**{**drawn, 'seed': seed})
+        sets += [group for group in synchronized(events, drawn['sources'], 60_000, 150_000)
+                 if len(group) == len(drawn['sources'])]
+        best += approximate_time(events, drawn['sources'], 60_000)
     assert len(sets) >= 0.9 * len(best) - 2
     if sets and best:
         assert sum(map(width, sets)) / len(sets) <= 1.1 * sum(map(width, best)) / len(best) + 2000
