@@ -435,7 +435,7 @@ class _Running:
             self._node.ending = True
         whole = self._begun.wait(LOADING)
         node, executor = self._node, self._executor
-        if not whole or node is None or executor is None:  # nothing can end in order beside a thread that starts
+        if not whole or node is None or executor is None:  # the thread that starts it goes on
             return _exit_code(self._failure), whole
         if isinstance(node, ManagedNode):
             whole &= node.close(LOADING)
