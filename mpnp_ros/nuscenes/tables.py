@@ -166,10 +166,10 @@ class NuScenes:
             history=partial(self._history, token),
         )
 
-    def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
-        """Yield the sensor record and path of every sensor file of a scene, whether or not it exists."""
+    def files(self, scene: Record | str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
+        """Yield the sensor record and path of the sensor files of a scene, whether or not they exist."""
         for sample in self.samples(scene):
-            yield from self.files_of(sample['token'])
+            yield from self.files_of(sample['token'], key_frames_only)
 
     def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
         """Yield the sensor record and path of the files of a sample, with or without sweeps."""
