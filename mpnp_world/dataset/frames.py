@@ -1,9 +1,9 @@
-"""Key frames of a scene, as the ego vehicle perceives them."""
+"""Key frames of a scene and sweeps between them, as the ego vehicle perceives them."""
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,14 +64,14 @@ class WorldSweeps:
     """What some sensors perceive at a moment between key frames.
 
     index: of the key frame that follows.  images, sweep, radars: as of a key frame; empty or None for sensors
-    that have no sweep at this moment.
+    without a sweep at this moment.
     """
 
     index: int
     state: WorldState
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    sweep: LidarSweep | None = None
-    radars: Mapping[str, RadarSweep] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray]
+    sweep: LidarSweep | None
+    radars: Mapping[str, RadarSweep]
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: f
                  sensors: Sensors, sweeps: SweepPlan | None = None) -> Iterator[WorldFrame | WorldSweeps]:
     """The key frames of a scene, one every ``interval`` seconds, the first after one interval.
 
-    Sweeps come before the key frame that follows them.
-    names: of the requested sensors, optionally with ``imu`` and ``microphones``.
+    names: of the requested sensors, optionally with ``imu`` and ``microphones``.  sweeps: to yield before
+    each key frame, in time order.
     """
     world = World(seed, conditions)
     recorder = Recorder(names)

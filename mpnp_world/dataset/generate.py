@@ -186,8 +186,8 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
     Raises DatasetError if ``path`` has other contents or scenes of another recipe.
     """
     root = Path(path)
-    prepare(root, {name: value for name, value in asdict(recipe).items()  # as before there were sweeps
-                   if recipe.sweeps or name not in ('sweeps', 'sweep_seconds')})
+    prepare(root, {name: value for name, value in asdict(recipe).items()
+                   if recipe.sweeps or name not in ('sweeps', 'sweep_seconds')})  # older recipes have neither
     missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
     done = count(len(identities) - len(missing))
     with shown(f'generating {root.name}', 'scene', quiet=not progress) as show:

@@ -188,8 +188,7 @@ class SceneWriter:
         self._add('sample_data', self._token('data', channel, stamp), sample_token=sample,
                   ego_pose_token=pose, calibrated_sensor_token=calibrated, timestamp=stamp,
                   fileformat=extension.partition('.')[0], is_key_frame=folder == 'samples',
-                  height=height, width=width,
-                  filename=filename, prev='', next='')
+                  height=height, width=width, filename=filename, prev='', next='')
 
     def _annotate(self, sample: str, index: int, annotation: Annotation) -> None:
         item = annotation.object
