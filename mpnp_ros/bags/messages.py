@@ -21,6 +21,10 @@ from mpnp_ros.questions.vocabulary import ANSWERS
 PACKAGE = 'mpnp_ros'
 
 MAP_FRAME, BASE_FRAME = 'map', 'base_link'
+MOTION_WINDOW = 0.1
+"""Seconds before and after a moment from which its velocity is derived: poses that are milliseconds apart may
+come from different sensors, and then differ by centimetres.
+"""
 
 COLOURS = {
     'barrier': (0.44, 0.50, 0.56), 'bicycle': (0.86, 0.08, 0.24), 'bus': (1.0, 0.50, 0.31),
@@ -189,8 +193,16 @@ class MessageFactory:
 
 
 def motion(stamps_ns: Sequence[int], poses: Sequence[Transform]) -> tuple[np.ndarray, np.ndarray]:
-    """Return velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) of at least two poses."""
+    """Return velocities [N, 3] (m/s, base frame) and yaw rates [N] (rad/s) of at least two poses.
+
+    stamps_ns: increasing.  Both are means from :data:`MOTION_WINDOW` before until after each.
+    """
     seconds = (np.asarray(stamps_ns) - stamps_ns[0]) / 1e9
-    velocity = np.gradient(np.stack([pose.translation for pose in poses]), seconds, axis=0)
-    yaw_rate = np.gradient(np.unwrap([pose.yaw for pose in poses], period=math.tau), seconds)
+    begin, end = (np.clip(seconds + shift, 0, seconds[-1]) for shift in (-MOTION_WINDOW, MOTION_WINDOW))
+
+    def rate(values: np.ndarray | Sequence[float]) -> np.ndarray:
+        return (np.interp(end, seconds, values) - np.interp(begin, seconds, values)) / (end - begin)
+
+    velocity = np.stack([rate(axis) for axis in zip(*(pose.translation for pose in poses), strict=True)], 1)
+    yaw_rate = rate(np.unwrap([pose.yaw for pose in poses], period=math.tau))
     return np.stack([pose.rotation.T @ v for pose, v in zip(poses, velocity, strict=True)]), yaw_rate

@@ -69,12 +69,13 @@ class SceneRecording:
     questions: returns the labelled questions of a key frame; None: no ``/labelled_questions``.
     samples: tokens of the key frames to record, without sweeps; None: all, with sweeps.
     partial: skip absent sensor files, and sensors that are neither cameras, LiDARs nor radars.
+    sweeps: record those between key frames.
     Raises DatasetError if files are absent and not skipped, or all are absent; for a channel that cannot be a
     topic name; and as :class:`NuScenes`.
     """
 
     def __init__(self, root: NuScenes, scene: Record, factory: MessageFactory, questions: Questions | None,
-                 samples: Collection[str] | None = None, partial: bool = False) -> None:
+                 samples: Collection[str] | None = None, partial: bool = False, sweeps: bool = True) -> None:
         self._root = root
         self._scene = scene
         self._factory = factory
@@ -84,6 +85,7 @@ class SceneRecording:
                         if samples is None or frame.token in samples]
         named = root.readings(scene) if self._whole else [
             reading for frame in self._frames for reading in frame.readings]
+        named = [reading for reading in named if sweeps or reading.is_key_frame]
         if partial:
             named = [reading for reading in named if reading.modality in MODALITIES]
         if not named:
@@ -208,12 +210,13 @@ class SceneRecording:
 def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None = None,
               questions: Questions | None = scene_questions, storage: str = 'mcap',
               overwrite: bool = False, progress: bool = True, samples: Collection[str] | None = None,
-              partial: bool = False) -> Path:
-    """Write scenes, sweeps included, to the bag folder ``output`` and return its path.
+              partial: bool = False, sweeps: bool = True) -> Path:
+    """Write scenes to the bag folder ``output`` and return its path.
 
     scenes: names or tokens, all if None; questions: returns the labelled questions of a key frame, None: no
     questions; storage: ``mcap`` or ``sqlite3``; samples: tokens of the key frames to write without sweeps,
-    None: all, with sweeps; partial: skip absent sensor files.  The folder appears only when it is complete.
+    None: all, with sweeps; partial: skip absent sensor files; sweeps: write those between key frames.
+    The folder appears only when it is complete.
     Raises BagError if ``output`` exists or cannot be written, DatasetError if ``root`` lacks files.
     """
     output = Path(output)
@@ -234,7 +237,7 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
           Writer(folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer,
           tqdm(desc=f'writing {output.name}', unit='msg', total=0, disable=not progress) as bar):
         for record in records:
-            entries = SceneRecording(root, record, factory, questions, samples, partial).entries()
+            entries = SceneRecording(root, record, factory, questions, samples, partial, sweeps).entries()
             bar.total += len(entries)
             for entry in entries:
                 if entry.topic not in connections:

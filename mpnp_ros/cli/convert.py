@@ -36,6 +36,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     questions.add_argument('--seed', type=int, default=0,
                            help='random seed of questions made from the boxes')
     questions.add_argument('--no-questions', action='store_true', help='write no questions')
+    parser.add_argument('--no-sweeps', action='store_true',
+                        help='write key frames only, without the sweeps between them')
     parser.add_argument('--overwrite', action='store_true', help='replace existing bags')
     parser.add_argument('--quiet', action='store_true', help='print no progress')
 
@@ -47,7 +49,7 @@ def run(arguments: Namespace) -> int:
 
     root = NuScenes(arguments.root, arguments.version)
     questions = questions_of(root, arguments)
-    scenes = scenes_with_files(root, arguments.scenes)
+    scenes = scenes_with_files(root, arguments.scenes, arguments.no_sweeps)
     if bare := [scene for scene in scenes if not root.has_annotations(scene)]:
         made = not (arguments.no_questions or arguments.nuscenes_qa)
         print(f'no {"labelled questions and no " if made else ""}markers are written of {_names(bare)}: '
@@ -61,7 +63,8 @@ def run(arguments: Namespace) -> int:
     for scene in scenes:
         output = arguments.output / scene if len(scenes) > 1 else arguments.output
         path = write_bag(root, output, [scene], questions, storage=arguments.storage, partial=True,
-                         overwrite=arguments.overwrite, progress=not arguments.quiet)
+                         overwrite=arguments.overwrite, progress=not arguments.quiet,
+                         sweeps=not arguments.no_sweeps)
         print(f'{path}: play it with `mpnp replay {path}` or `ros2 bag play {path} --clock`')
     return 0
 
@@ -81,14 +84,14 @@ def questions_of(root: NuScenes, arguments: Namespace) -> Questions | None:
     return partial(scene_questions, seed=arguments.seed)
 
 
-def scenes_with_files(root: NuScenes, chosen: list[str] | None) -> list[str]:
+def scenes_with_files(root: NuScenes, chosen: list[str] | None, key_frames_only: bool) -> list[str]:
     """Return the names of the scenes to write: the chosen ones, otherwise all with at least one file.
 
-    Prints skipped scenes, and for each sensor the number of missing files.  Raises DatasetError if no file is
-    there.
+    key_frames_only: files of sweeps do not count.  Prints skipped scenes, and for each sensor the number of
+    missing files.  Raises DatasetError if no file is there.
     """
     records = [root.scene(name) for name in chosen] if chosen else root.scenes
-    holdings = {record['name']: _Holding.of(root, record) for record in records}
+    holdings = {record['name']: _Holding.of(root, record, key_frames_only) for record in records}
     empty = [scene for scene, holding in holdings.items() if not holding.there.total()]
     if empty and (chosen or len(empty) == len(holdings)):
         raise DatasetError(f'0 of {sum(holdings[scene].named.total() for scene in empty)} sensor files of '
@@ -121,12 +124,12 @@ class _Holding:
     foreign: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, root: NuScenes, scene: Record) -> _Holding:
+    def of(cls, root: NuScenes, scene: Record, key_frames_only: bool) -> _Holding:
         """Count the files of a scene."""
         from mpnp_ros.bags.writer import MODALITIES
 
         found = cls()
-        for sensor, path in root.files(scene):
+        for sensor, path in root.files(scene, key_frames_only):
             channel, modality = sensor['channel'], sensor['modality']
             if modality not in MODALITIES:
                 found.foreign.append(f'{channel}: left out, as its modality {modality!r} is none of '

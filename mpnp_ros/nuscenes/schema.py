@@ -157,7 +157,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[Check] | tuple[Check, Any]]] = {
     'sample_data': {
         'sample_token': (_token,), 'ego_pose_token': (_token,), 'calibrated_sensor_token': (_token,),
         'timestamp': (_timestamp,), 'filename': (_filename,), 'is_key_frame': (_flag,),
-        'width': (_whole(0), 0), 'height': (_whole(0), 0)},
+        'width': (_whole(0), 0), 'height': (_whole(0), 0), 'prev': (_link, '')},
     'scene': {'name': (_name,), 'description': (_text, ''), 'first_sample_token': (_link, '')},
     'sensor': {'channel': (_token,), 'modality': (_text,)},
 }

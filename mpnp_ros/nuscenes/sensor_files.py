@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import mistaken
-from mpnp_ros.questions.key_frame import SensorReading
+from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
 
@@ -24,6 +24,9 @@ RADAR_DTYPE = np.dtype([
 MAX_COORDINATE = 10_000.0
 """Maximum absolute coordinate of a LiDAR point, metres."""
 MAX_RINGS = 256
+
+OWN_RADIUS = 1.0
+"""Metres from the LiDAR within which stacked sweeps have no points, as these are of the vehicle itself."""
 
 END_OF_JPEG = b'\xff\xd9'
 
@@ -60,6 +63,26 @@ def read_lidar(path: Path) -> np.ndarray:
                            f'point, as nuScenes does: {fault}; convert it (KITTI has x y z intensity), or '
                            'download it again')
     return points
+
+
+def stacked_sweeps(frame: KeyFrame, seconds: float) -> np.ndarray:
+    """Return the LiDAR points of a key frame and of the sweeps in the ``seconds`` before it.
+
+    The result is [N, 5] float32: x, y, z (metres, ego frame of the key frame, ego motion compensated),
+    intensity 0..255 and age (seconds, 0 for the sweep of the key frame), newest sweep first.  Points within
+    :data:`OWN_RADIUS` of the sensor, seen from above, are left out: they move with the vehicle.  So are lost
+    returns (NaN).  Raises DatasetError if the frame has no LiDAR sweep or a file is missing.
+    """
+    newest = frame.lidar
+    if newest is None:
+        raise DatasetError(f'key frame {frame.token} has no LiDAR sweep to stack')
+    stack = []
+    for reading in (newest, *frame.earlier(newest.channel, seconds)):
+        points = read_lidar(reading.path)
+        points = points[np.hypot(points[:, 0], points[:, 1]) >= OWN_RADIUS]
+        age = np.full(len(points), (newest.stamp_ns - reading.stamp_ns) / 1e9)
+        stack.append(np.column_stack((frame.to_base(reading).apply(points[:, :3]), points[:, 3], age)))
+    return np.concatenate(stack).astype(np.float32)
 
 
 def read_radar(path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -163,12 +163,13 @@ class NuScenes:
             cameras={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'camera'},
             radars={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'radar'},
             objects=self._objects(token, ego_pose), annotated=self.has_annotations(scene),
+            history=partial(self._history, token),
         )
 
-    def files(self, scene: Record | str) -> Iterator[tuple[Record, Path]]:
-        """Yield the sensor record and path of every sensor file of a scene, whether or not it exists."""
+    def files(self, scene: Record | str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
+        """Yield the sensor record and path of the sensor files of a scene, whether or not they exist."""
         for sample in self.samples(scene):
-            yield from self.files_of(sample['token'])
+            yield from self.files_of(sample['token'], key_frames_only)
 
     def files_of(self, sample_token: str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
         """Yield the sensor record and path of the files of a sample, with or without sweeps."""
@@ -207,6 +208,25 @@ class NuScenes:
 
     def _data(self, sample_token: str) -> list[Record]:
         return [self.get('sample_data', token) for token in self._data_of_sample.get(sample_token, ())]
+
+    def _history(self, sample_token: str, channel: str) -> Iterator[SensorReading]:
+        """Yield the readings of a channel before that of a sample's key frame, newest first.
+
+        Raises DatasetError if a record leads to another channel or not back in time.
+        """
+        data = next((data for data in self._data(sample_token)
+                     if data['is_key_frame'] and self._sensor(data)[1]['channel'] == channel), None)
+        while data and data['prev']:
+            asked = f'sample_data {data["token"]!r}'
+            before = self.get('sample_data', data['prev'], asked)
+            reading = self._reading(before)
+            if reading.channel != channel or before['timestamp'] >= data['timestamp']:
+                fault = (f'which is of {reading.channel}' if reading.channel != channel
+                         else 'which is not before it in time')
+                raise DatasetError(f'prev of {asked} of {self._path("sample_data")} is {before["token"]!r}, '
+                                   f'{fault}; {METADATA_REMEDY}')
+            yield reading
+            data = before
 
     def _reading(self, data: Record) -> SensorReading:
         calibration, sensor = self._sensor(data)

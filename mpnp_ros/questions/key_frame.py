@@ -1,8 +1,9 @@
 """One annotated moment of a scene: its sensor readings and the objects around the vehicle."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ class SensorReading:
     ego_pose: Transform
     intrinsics: np.ndarray | None = None
     size: tuple[int, int] | None = None
+
+    def turned(self, theta: float) -> SensorReading:
+        """Return the reading on a vehicle whose heading is ``theta`` radians further left."""
+        return replace(self, extrinsics=Transform.about_z(-theta) @ self.extrinsics,
+                       ego_pose=self.ego_pose @ Transform.about_z(theta))
+
+
+def no_history(channel: str) -> Iterator[SensorReading]:
+    """Return no readings."""
+    return iter(())
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class KeyFrame:
     ego_pose: ego frame -> map frame at the time of the LiDAR sweep; objects are in that ego frame.
     turn: radians by which :meth:`turned` has turned the vehicle, 0 for the frame as recorded.
     annotated: False if its scene has no annotations; empty objects then have no meaning.
+    history: returns the readings of a channel before that of this moment, as recorded, newest first.
     """
 
     token: str
@@ -78,6 +90,7 @@ class KeyFrame:
     objects: tuple[AnnotatedObject, ...]
     turn: float = field(default=0.0)
     annotated: bool = True
+    history: Callable[[str], Iterator[SensorReading]] = no_history
 
     @property
     def is_night(self) -> bool:
@@ -91,22 +104,38 @@ class KeyFrame:
         return sorted([*self.cameras.values(), *lidar, *self.radars.values()],
                       key=lambda reading: (reading.stamp_ns, reading.channel))
 
+    def earlier(self, channel: str, seconds: float) -> list[SensorReading]:
+        """Return the readings of a channel in the ``seconds`` before that of this moment, newest first.
+
+        These are its sweeps between key frames and its readings of earlier key frames; none where this moment
+        has no reading of the channel.  :meth:`to_base` places them.
+        """
+        current = next((reading for reading in self.readings if reading.channel == channel), None)
+        if current is None:
+            return []
+        oldest = current.stamp_ns - round(seconds * 1e9)
+        return [reading.turned(self.turn) for reading in takewhile(
+            lambda reading: reading.stamp_ns >= oldest, self.history(channel))]
+
+    def to_base(self, reading: SensorReading) -> Transform:
+        """Return the map from the sensor frame of a reading at its time to the ego frame of this moment.
+
+        It includes the motion of the vehicle between the two, so what stands is where it is now.
+        """
+        return self.ego_pose.inverse() @ reading.ego_pose @ reading.extrinsics
+
     def turned(self, theta: float) -> KeyFrame:
         """Return the same moment as recorded by a vehicle whose heading is ``theta`` radians further left.
 
         The sensors keep their poses in the world, so their mounting on the vehicle is turned by ``-theta``.
         Images and points are unchanged; extrinsics, poses and objects change.
         """
-        def turn_reading(reading: SensorReading) -> SensorReading:
-            return replace(reading, extrinsics=Transform.about_z(-theta) @ reading.extrinsics,
-                           ego_pose=reading.ego_pose @ Transform.about_z(theta))
-
         return replace(
             self,
             ego_pose=self.ego_pose @ Transform.about_z(theta),
-            cameras={name: turn_reading(reading) for name, reading in self.cameras.items()},
-            lidar=turn_reading(self.lidar) if self.lidar else None,
-            radars={name: turn_reading(reading) for name, reading in self.radars.items()},
+            cameras={name: reading.turned(theta) for name, reading in self.cameras.items()},
+            lidar=self.lidar.turned(theta) if self.lidar else None,
+            radars={name: reading.turned(theta) for name, reading in self.radars.items()},
             objects=turned(self.objects, theta),
             turn=self.turn + theta,
         )

@@ -1,6 +1,7 @@
-"""Key frames of a scene, as the ego vehicle perceives them."""
+"""Key frames of a scene and sweeps between them, as the ego vehicle perceives them."""
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,13 @@ from mpnp_world.sensors.lidar import LidarSweep, sweep
 from mpnp_world.sensors.microphones import listen
 from mpnp_world.sensors.radar import RadarSweep, radar_sweeps
 from mpnp_world.sensors.rays import Rays
+from mpnp_world.sensors.rig import RATES
 from mpnp_world.sensors.visibility import point_counts, visibility
 
 STEP = 0.1
 """Seconds between simulated states, used for inertial readings and sound."""
+TOLERANCE = 1e-6
+"""Seconds; closer moments are one."""
 SUPERSAMPLED_WIDTH = 700
 """Images narrower than this are rendered with twofold supersampling."""
 
@@ -55,6 +59,45 @@ class WorldFrame:
             ego_pose=ego.pose, cameras={}, lidar=None, radars={}, objects=objects)
 
 
+@dataclass(frozen=True, eq=False)
+class WorldSweeps:
+    """What some sensors perceive at a moment between key frames.
+
+    index: of the key frame that follows.  images, sweep, radars: as of a key frame; empty or None for sensors
+    without a sweep at this moment.
+    """
+
+    index: int
+    state: WorldState
+    images: Mapping[str, np.ndarray]
+    sweep: LidarSweep | None
+    radars: Mapping[str, RadarSweep]
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which sensors have sweeps between key frames, and when.
+
+    names: modalities of :data:`~mpnp_world.sensors.rig.RATES`.  seconds: of them before each key frame.
+    """
+
+    names: Collection[str]
+    seconds: float
+
+    def moments(self, interval: float) -> dict[float, set[str]]:
+        """Modalities by seconds since the previous key frame, in time order.
+
+        Each has its rate, counted back from the key frame that follows.  Moments do not depend on the names,
+        so that other sensors change no rounding.
+        """
+        moments: dict[float, set[str]] = defaultdict(set)
+        for modality, rate in RATES.items():
+            for number in range(1, int((min(self.seconds, interval) + TOLERANCE) * rate) + 1):
+                if interval - number / rate > TOLERANCE:
+                    moments[round(interval - number / rate, 6)] |= {modality} & set(self.names)
+        return dict(sorted(moments.items()))
+
+
 class Sensors:
     """Cameras, LiDAR and radars of a vehicle; use one per process, because it owns the renderer.
 
@@ -79,20 +122,36 @@ class Sensors:
                          point_counts([radar.identities for radar in radars.values()]))
         return WorldFrame(index, state, images, points, radars, boxes)
 
+    def perceive_sweeps(self, state: WorldState, index: int, names: Collection[str]) -> WorldSweeps:
+        """The sweeps of the modalities ``names`` before key frame number ``index`` of its scene."""
+        images = self._renderer.render(state) if self._renderer and 'camera' in names else {}
+        points = sweep(state, self._rays, round(state.time * 1e6)) if 'lidar' in names else None
+        radars = radar_sweeps(state, self._rays, visibility(state, self._rays)) if 'radar' in names else {}
+        return WorldSweeps(index, state, images, points, radars)
+
 
 def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: float, names: Collection[str],
-                 sensors: Sensors) -> Iterator[WorldFrame]:
+                 sensors: Sensors, sweeps: SweepPlan | None = None) -> Iterator[WorldFrame | WorldSweeps]:
     """The key frames of a scene, one every ``interval`` seconds, the first after one interval.
 
-    names: of the requested sensors, optionally with ``imu`` and ``microphones``.
+    names: of the requested sensors, optionally with ``imu`` and ``microphones``.  sweeps: to yield before
+    each key frame, in time order.
     """
     world = World(seed, conditions)
     recorder = Recorder(names)
     steps = max(1, round(interval / STEP))
+    moments = sweeps.moments(interval) if sweeps else {}
     for index in range(key_frames):
         recorder.note(world)
-        for _ in range(steps):
-            world.step(interval / steps)
+        for number in range(steps):
+            begin, done = number * interval / steps, 0.0
+            for moment in (moment for moment in moments
+                           if TOLERANCE < moment - begin <= interval / steps + TOLERANCE):
+                world.step(moment - begin - done)
+                done = moment - begin
+                if moments[moment]:
+                    yield sensors.perceive_sweeps(world.state(), index, moments[moment])
+            world.step(interval / steps - done)
             recorder.note(world)
         inertial, sound = recorder.take()
         yield replace(sensors.perceive(world.state(), index), inertial=inertial, sound=sound)

@@ -5,6 +5,7 @@ worker uses one thread, because workers that use all cores slow each other down.
 root:
 
     samples/<channel>/         sensor files
+    sweeps/<channel>/          sensor files between key frames
     can_bus/<scene>_ms_imu.json
     scenes/<scene>.json        the scene's part of the tables; exists once the scene is complete
     recipe.json                settings of the scenes
@@ -39,7 +40,7 @@ from mpnp_ros.files import new_folder, write_file
 from mpnp_ros.nuscenes.tables import TABLES
 from mpnp_ros.options import Options, option
 from mpnp_ros.progress import progress as shown
-from mpnp_world.dataset.frames import Sensors, scene_frames
+from mpnp_world.dataset.frames import Sensors, SweepPlan, scene_frames
 from mpnp_world.dataset.objects_only import objects_file, scene_key_frames, write_objects
 from mpnp_world.dataset.writer import (
     ADDITIONS,
@@ -51,6 +52,7 @@ from mpnp_world.dataset.writer import (
     write_scene,
 )
 from mpnp_world.scene.identity import SLOT, Conditions, SceneIdentity, token
+from mpnp_world.sensors.rig import RATES
 
 RECIPE_FILE = 'recipe.json'
 
@@ -155,9 +157,15 @@ class Recipe(Options):
     sensors: tuple[str, ...] = option(
         ('camera', 'lidar', 'radar'), 'sensors whose data is written; none: only true objects are',
         choices=tuple(SENSORS))
+    sweeps: tuple[str, ...] = option(
+        (), 'sensors with sweeps between key frames, at the rates of nuScenes: LiDAR 20, radars 13, cameras '
+        '12 Hz', choices=tuple(RATES))
+    sweep_seconds: float = option(0.5, 'time before each key frame that has sweeps', unit='s', low=0.0)
 
     def check(self) -> Iterator[str]:
-        """A scene must end before the next seed's begins."""
+        """A scene must end before the next seed's begins; sweeps are of sensors that are written."""
+        if absent := [name for name in self.sweeps if name not in self.sensors]:
+            yield f'sweeps has {", ".join(absent)}, which sensors has not; add it there'
         if self.key_frames * self.interval > SLOT:
             yield (f'key_frames is {self.key_frames}: every {self.interval:g} s they last longer than the '
                    f'{SLOT} s of a scene; make more scenes instead')
@@ -178,7 +186,8 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
     Raises DatasetError if ``path`` has other contents or scenes of another recipe.
     """
     root = Path(path)
-    prepare(root, asdict(recipe))
+    prepare(root, {name: value for name, value in asdict(recipe).items()
+                   if recipe.sweeps or name not in ('sweeps', 'sweep_seconds')})  # older recipes have neither
     missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
     done = count(len(identities) - len(missing))
     with shown(f'generating {root.name}', 'scene', quiet=not progress) as show:
@@ -202,7 +211,8 @@ def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
             identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
         return
     frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
-                          recipe.sensors, sensors_of_process(recipe))
+                          recipe.sensors, sensors_of_process(recipe),
+                          SweepPlan(recipe.sweeps, recipe.sweep_seconds) if recipe.sweeps else None)
     add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
 
 

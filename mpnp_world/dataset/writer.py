@@ -20,7 +20,7 @@ from mpnp_ros.nuscenes.schema import link_records
 from mpnp_ros.poses import Transform, rotation_about_z
 from mpnp_ros.questions.vocabulary import ATTRIBUTE_OF_NUSCENES
 from mpnp_world.dataset.annotations import Annotation
-from mpnp_world.dataset.frames import WorldFrame
+from mpnp_world.dataset.frames import WorldFrame, WorldSweeps
 from mpnp_world.scene.catalogue import KINDS
 from mpnp_world.scene.identity import SceneIdentity, token
 from mpnp_world.scene.state import WorldObject
@@ -91,16 +91,19 @@ def pose_record(pose: Transform) -> Record:
     return {'translation': pose.translation.tolist(), 'rotation': list(pose.quaternion)}
 
 
-def write_scene(root: Path, identity: SceneIdentity, frames: Iterable[WorldFrame],
+def write_scene(root: Path, identity: SceneIdentity, frames: Iterable[WorldFrame | WorldSweeps],
                 size: tuple[int, int], sensors: Collection[str]) -> dict[str, list[Record]]:
     """Write the sensor files of a scene into ``root`` and return its records by table.
 
-    frames: key frames in time order; size: width, height of the images, pixels; sensors: those to
+    frames: key frames and sweeps in time order; size: width, height of the images, pixels; sensors: those to
     write.
     """
     writer = SceneWriter(root, identity, size, sensors)
     for frame in frames:
-        writer.add(frame)
+        if isinstance(frame, WorldFrame):
+            writer.add(frame)
+        else:
+            writer.add_sweeps(frame)
     return writer.close()
 
 
@@ -140,6 +143,18 @@ class SceneWriter:
             'rotation_rate': reading.rotation_rate, 'linear_accel': reading.acceleration}
             for reading in frame.inertial]
 
+    def add_sweeps(self, sweeps: WorldSweeps) -> None:
+        """Write the sensor files of a moment before a key frame and collect its records.
+
+        They belong to the sample of that key frame, as in nuScenes.
+        """
+        stamp = self._identity.stamp(sweeps.state.time)
+        pose = self._add('ego_pose', self._token('pose', 'sweep', stamp), timestamp=stamp,
+                         **pose_record(sweeps.state.ego.pose))
+        for modality, channel, data in sensor_files(sweeps, self._sensors):
+            self._sensor_file(self._token('sample', sweeps.index), pose, stamp, modality, channel, data,
+                              'sweeps')
+
     def close(self) -> dict[str, list[Record]]:
         """Link successive records and write the file of the IMU; returns all records by table."""
         samples = list(link_records(self._tables['sample'].values(), 'scene_token').values())[0]
@@ -161,19 +176,19 @@ class SceneWriter:
         return {table: list(records.values()) for table, records in self._tables.items()}
 
     def _sensor_file(self, sample: str, pose: str, stamp: int, modality: str, channel: str,
-                     data: bytes) -> None:
+                     data: bytes, folder: str = 'samples') -> None:
         calibrated = self._token('calibration', channel)
         if calibrated not in self._tables['calibrated_sensor']:
             self._add('calibrated_sensor', calibrated, sensor_token=token('sensor', channel),
                       **calibration(channel, self._size))
         width, height = self._size if modality == 'camera' else (0, 0)
         extension = EXTENSIONS[modality]
-        filename = self._filename(channel, stamp, extension)
+        filename = self._filename(channel, stamp, extension, folder)
         self._write(filename, data)
         self._add('sample_data', self._token('data', channel, stamp), sample_token=sample,
                   ego_pose_token=pose, calibrated_sensor_token=calibrated, timestamp=stamp,
-                  fileformat=extension.partition('.')[0], is_key_frame=True, height=height, width=width,
-                  filename=filename, prev='', next='')
+                  fileformat=extension.partition('.')[0], is_key_frame=folder == 'samples',
+                  height=height, width=width, filename=filename, prev='', next='')
 
     def _annotate(self, sample: str, index: int, annotation: Annotation) -> None:
         item = annotation.object
@@ -187,8 +202,8 @@ class SceneWriter:
                   num_lidar_pts=annotation.num_lidar_pts, num_radar_pts=annotation.num_radar_pts,
                   prev='', next='', **pose_record(box_pose(item)))
 
-    def _filename(self, channel: str, stamp: int, extension: str) -> str:
-        return f'samples/{channel}/{self._identity.name}__{channel}__{stamp}.{extension}'
+    def _filename(self, channel: str, stamp: int, extension: str, folder: str = 'samples') -> str:
+        return f'{folder}/{channel}/{self._identity.name}__{channel}__{stamp}.{extension}'
 
     def _write(self, filename: str, data: bytes) -> None:
         path = self._root / filename
@@ -203,11 +218,12 @@ class SceneWriter:
         return key
 
 
-def sensor_files(frame: WorldFrame, sensors: Collection[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Modality, channel and content of every sensor file of a key frame."""
+def sensor_files(frame: WorldFrame | WorldSweeps, sensors: Collection[str],
+                 ) -> Iterator[tuple[str, str, bytes]]:
+    """Modality, channel and content of every sensor file of a moment."""
     if 'camera' in sensors:
         yield from (('camera', channel, jpeg(image)) for channel, image in frame.images.items())
-    if 'lidar' in sensors:
+    if 'lidar' in sensors and frame.sweep:
         yield 'lidar', LIDAR_CHANNEL, frame.sweep.points.tobytes()
     if 'radar' in sensors:
         yield from (('radar', channel, to_pcd(radar.points)) for channel, radar in frame.radars.items())

@@ -91,7 +91,7 @@ def _free_rays() -> tuple[np.ndarray, np.ndarray]:
 
 
 def sweep(state: WorldState, rays: Rays, frame: int) -> LidarSweep:
-    """The sweep of LIDAR_TOP; noise follows from the scene's seed and ``frame``."""
+    """The sweep of LIDAR_TOP; noise follows from the scene's seed and ``frame``, a number of the moment."""
     directions, rings = _free_rays()
     ego = state.ego.pose
     hits = rays.cast(state, ego.apply(LIDAR.translation), directions @ ego.rotation.T.astype(np.float32))

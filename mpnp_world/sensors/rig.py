@@ -14,6 +14,8 @@ EGO_REAR = 0.65
 """Metres from the origin to the rear end of the ego vehicle."""
 IMAGE_SIZE = (1600, 900)
 LIDAR_CHANNEL = 'LIDAR_TOP'
+RATES = {'camera': 12, 'lidar': 20, 'radar': 13}
+"""Readings per second by modality, where there are sweeps between key frames."""
 LIDAR_RINGS, LIDAR_COLUMNS = 32, 1084
 LIDAR_ELEVATIONS = (-30.67, 10.67)
 """Elevation of the lowest and the highest ring of the HDL-32E, degrees."""

@@ -149,6 +149,20 @@ def test_sweeps_radar_and_imu(rich_bag: Path) -> None:
     assert (imu.linear_acceleration.z, imu.angular_velocity.z) == (9.8, .1)
 
 
+def test_sweeps_have_their_poses_and_can_be_left_out(rich_root: NuScenes, rich_bag: Path,
+                                                     tmp_path: Path) -> None:
+    counts, stamps = {}, {}
+    bare = write_bag(rich_root, tmp_path / 'bag', ['scene-0001'], progress=False, sweeps=False)
+    for name, bag in (('with', rich_bag), ('without', bare)):
+        messages = read_all(bag)
+        counts[name] = Counter(topic for topic, _, _ in messages)
+        stamps[name] = {stamp for topic, stamp, _ in messages if topic == '/tf'}
+    assert stamps['with'] - stamps['without'] == {EXTRA_STAMP * 1000}
+    assert counts['with'] - counts['without'] == Counter(
+        ('/tf', '/odom', '/cam_front_left/image_rect/compressed', '/cam_front_left/camera_info'))
+    assert not counts['without'] - counts['with']
+
+
 def test_a_chosen_key_frame_comes_alone(rich_root: NuScenes, tmp_path: Path) -> None:
     frames = list(rich_root.key_frames('scene-0001'))
     messages = read_all(write_bag(rich_root, tmp_path / 'bag', progress=False, samples=[frames[1].token]))

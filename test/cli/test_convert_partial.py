@@ -88,6 +88,17 @@ def test_missing_files_of_a_sensor_are_counted_and_left_out(root, tmp_path, caps
     assert sorted(path.name for path in (tmp_path / 'bags').iterdir()) == ['scene-0001', 'scene-0002']
 
 
+def test_missing_sweeps_are_of_no_interest_where_none_are_written(root, tmp_path, capsys):
+    """As with the blobs of key frames only."""
+    change_table(root, 'sample_data', lambda records: records.append({
+        **records[0], 'token': 'sweep', 'timestamp': records[0]['timestamp'] + 50_000, 'is_key_frame': False,
+        'filename': 'sweeps/CAM_FRONT_LEFT/absent.jpg'}))
+    assert convert(root, tmp_path / 'bag', '--scenes', 'scene-0001') == 0
+    assert 'CAM_FRONT_LEFT: 2 of 3 files are there' in capsys.readouterr().out
+    assert convert(root, tmp_path / 'bare', '--scenes', 'scene-0001', '--no-sweeps') == 0
+    assert 'files are there' not in capsys.readouterr().out
+
+
 def test_scenes_without_files_are_left_out_unless_they_were_chosen(root, tmp_path, capsys):
     """As the tables of v1.0-trainval with the file blobs of v1.0-mini."""
     for channel in os.listdir(root / 'samples'):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rosbags.rosbag2 import Reader
 
 pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
@@ -17,6 +18,7 @@ from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world import checks
 from mpnp_world.dataset.objects_only import read_objects
+from mpnp_world.scene.identity import Conditions, SceneIdentity
 
 
 @pytest.fixture(scope='module')
@@ -42,6 +44,21 @@ def test_convert_makes_a_bag_of_it(root, tmp_path):
     assert main(['convert', str(root), str(bag), '--scenes', 'world-0005-day-clear', '--quiet']) == 0
     topics = set(BagPlayer(bag).topics)
     assert {'/cam_back/camera_info', '/lidar_top', '/imu', '/labelled_questions'} <= topics
+
+
+def test_sweeps_become_messages_at_their_times(tmp_path):
+    """Without names --sweeps is of all sensors that can have them."""
+    arguments = ['world', 'generate', '--output', str(tmp_path / 'root'), '--seeds', '5', '--light', 'day',
+                 '--key-frames', '1', '--interval', '.5', '--sensors', 'lidar', 'imu', '--sweeps',
+                 '--sweep-seconds', '.15', '--workers', '1', '--quiet']
+    assert main(arguments) == 0
+    assert main(['convert', str(tmp_path / 'root'), str(tmp_path / 'bag'), '--quiet']) == 0
+    stamps = {topic: [] for topic in ('/lidar_top', '/tf')}
+    start = SceneIdentity(5, Conditions()).start
+    with Reader(tmp_path / 'bag') as reader:
+        for connection, stamp, _ in reader.messages():
+            stamps.setdefault(connection.topic, []).append(stamp / 1e9 - start / 1e6)
+    assert stamps['/lidar_top'] == stamps['/tf'] == pytest.approx([.35, .4, .45, .5], abs=1e-6)
 
 
 def test_objects_only_by_day_is_enough(tmp_path, capsys):

@@ -332,3 +332,22 @@ def test_a_key_frame_without_boxes_in_an_annotated_scene_shows_nothing(copied_ta
     frame = NuScenes(copied_tables).key_frame(token)
     assert frame.annotated and not frame.objects
     assert {question.answer for question in scene_questions(frame)} == {'no', '0'}
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'prev': 'nowhere'}, "has no record 'nowhere', which sample_data"),
+    ({'prev': 'itself'}, 'which is not before it in time'),
+    ({'prev': 'other'}, 'which is of CAM_'),
+])
+def test_a_broken_chain_of_sweeps_is_named(copied_tables: Path, change: dict[str, str], words: str) -> None:
+    """It only affects those who ask for sweeps."""
+    def broken(records: list[dict]) -> None:
+        record = next(item for item in records if 'LIDAR' in item['filename'] and item['prev'])
+        tokens = {'itself': record['token'],
+                  'other': next(item['token'] for item in records if 'CAM' in item['filename'])}
+        record['prev'] = tokens.get(change['prev'], change['prev'])
+
+    change_table(copied_tables, 'sample_data', broken)
+    frame = list(NuScenes(copied_tables).key_frames('scene-0001'))[1]
+    with pytest.raises(DatasetError, match=words):
+        frame.earlier('LIDAR_TOP', 1.)

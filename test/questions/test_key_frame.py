@@ -1,7 +1,11 @@
 """A key frame and its readings."""
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+
+import numpy as np
+import pytest
 
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.key_frame import KeyFrame
@@ -28,3 +32,27 @@ def test_readings_turn_with_the_frame(small_root: NuScenes) -> None:
     frame = first(small_root)
     assert [reading.path for reading in frame.turned(1.).readings] == [
         reading.path for reading in frame.readings]
+
+
+def test_earlier_readings_are_those_of_the_last_seconds(small_root: NuScenes) -> None:
+    before, frame = small_root.key_frames(small_root.scenes[0])
+    assert before.earlier('LIDAR_TOP', 9.) == []
+    assert [item.path for item in frame.earlier('LIDAR_TOP', .5)] == [before.lidar.path]
+    assert frame.earlier('LIDAR_TOP', .4999) == []
+    assert [item.path for item in frame.earlier('CAM_BACK', .5)] == [before.cameras['CAM_BACK'].path]
+    assert frame.earlier('RADAR_FRONT', 9.) == [], 'the frame has no reading of it'
+
+
+@pytest.mark.parametrize('turn', [0., 2.])
+def test_earlier_readings_are_placed_with_the_motion_of_the_vehicle(small_root: NuScenes,
+                                                                    turn: float) -> None:
+    """What stands has one place in the base frame, from whichever reading it is computed."""
+    _, frame = (item.turned(turn) for item in small_root.key_frames(small_root.scenes[0]))
+    reading, = frame.earlier('LIDAR_TOP', .5)
+    thing = frame.ego_pose.apply((7., -2., .5))
+    seen = (reading.ego_pose @ reading.extrinsics).inverse().apply(thing)
+    np.testing.assert_allclose(frame.to_base(reading).apply(seen), (7., -2., .5), atol=1e-9)
+    assert np.linalg.norm(reading.extrinsics.apply(seen) - (7., -2., .5)) > .5, 'the vehicle has moved'
+    assert math.isclose(reading.extrinsics.yaw, frame.lidar.extrinsics.yaw), 'it turns with the frame'
+    np.testing.assert_allclose(frame.to_base(frame.lidar).translation, frame.lidar.extrinsics.translation,
+                               atol=1e-9)

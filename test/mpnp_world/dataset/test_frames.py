@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
-from mpnp_world.dataset.frames import Sensors, WorldFrame, scene_frames
+from mpnp_world.dataset.frames import Sensors, SweepPlan, WorldFrame, WorldSweeps, scene_frames
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.sensors.imu import RATE
 from mpnp_world.sensors.microphones import SAMPLE_RATE
@@ -62,3 +62,36 @@ def test_objects_are_in_the_ego_frame(frames):
         for item, annotation in zip(read.objects, frame.annotations, strict=True):
             x, y, _ = read.ego_pose.apply(np.array(item.centre))
             assert (x, y) == pytest.approx((annotation.object.x, annotation.object.y))
+
+
+def test_sweeps_come_at_the_rates_of_their_sensors():
+    moments = SweepPlan(('camera', 'lidar', 'radar'), .5).moments(.5)
+    times = {name: [moment for moment, names in moments.items() if name in names]
+             for name in ('camera', 'lidar', 'radar')}
+    assert times['lidar'] == pytest.approx(np.arange(1, 10) / 20)
+    assert times['camera'] == pytest.approx(np.arange(1, 6) / 12, abs=1e-6)
+    assert times['radar'] == pytest.approx(.5 - np.arange(6, 0, -1) / 13, abs=1e-6)
+    assert list(moments) == sorted(moments)
+    late = SweepPlan(('lidar',), .1).moments(2.)
+    assert [moment for moment, names in late.items() if names] == pytest.approx([1.9, 1.95])
+    assert not any(SweepPlan(('lidar',), 0.).moments(2.).values())
+
+
+def test_sweeps_come_before_their_key_frame_and_change_nothing_else(frames):
+    """Key frames are those of the same drive without sweeps, and of one with sweeps of other sensors."""
+    sensors = Sensors((), (64, 36))
+    lidar, radar = (list(scene_frames(11, Conditions(), 2, INTERVAL, ('lidar', 'radar'), sensors,
+                                      SweepPlan((name,), .2))) for name in ('lidar', 'radar'))
+    assert [type(item) for item in lidar] == ([WorldSweeps] * 4 + [WorldFrame]) * 2
+    assert [item.index for item in lidar] == [0] * 5 + [1] * 5
+    assert [item.state.time for item in lidar] == pytest.approx(
+        [.3, .35, .4, .45, .5, .8, .85, .9, .95, 1.])
+    assert all(item.sweep and not item.radars for item in lidar if isinstance(item, WorldSweeps))
+    assert [len(item.radars) for item in radar if isinstance(item, WorldSweeps)] == [5, 5, 5, 5]
+    assert len({item.sweep.points.tobytes() for item in lidar}) == len(lidar)
+    for first, other, alone in zip(*([item for item in scene if isinstance(item, WorldFrame)]
+                                     for scene in (lidar, radar)), frames, strict=False):
+        np.testing.assert_array_equal(first.sweep.points, other.sweep.points)
+        assert first.annotations == other.annotations
+        assert len(first.sweep.points) == pytest.approx(len(alone.sweep.points), abs=5)
+        assert first.state.ego.x == pytest.approx(alone.state.ego.x, abs=1e-6)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -89,6 +90,18 @@ def test_other_options_are_refused(root):
         generate(root, SCENES, Recipe(key_frames=2, interval=.5, sensors=('lidar',)), progress=False)
 
 
+def test_sweeps_go_into_the_recipe_only_where_they_are_written(root, tmp_path):
+    """Folders from before there were sweeps can be gone on with."""
+    before = json.loads((root / 'recipe.json').read_bytes())
+    assert set(before) == {'key_frames', 'interval', 'size', 'sensors'}
+    recipe = Recipe(key_frames=1, interval=.5, sensors=('lidar',), sweeps=('lidar',), sweep_seconds=.1)
+    made = generate(tmp_path / 'root', SCENES[:1], recipe, progress=False)
+    assert json.loads((made / 'recipe.json').read_bytes())['sweeps'] == ['lidar']
+    assert len(list((made / 'sweeps/LIDAR_TOP').iterdir())) == 2
+    with pytest.raises(DatasetError, match=r"made with .*sweeps None \(now \['lidar'\]\)"):
+        generate(root, SCENES, recipe, progress=False)
+
+
 def test_true_objects_alone(tmp_path):
     recipe = Recipe(key_frames=3, sensors=())
     generate(tmp_path / 'root', SCENES[:1], recipe, progress=False)
@@ -100,6 +113,8 @@ def test_true_objects_alone(tmp_path):
 @pytest.mark.parametrize(('options', 'words'), [
     ({'key_frames': 0}, 'key_frames is 0'), ({'interval': -1.}, 'interval is -1'),
     ({'size': (0, 9)}, 'size is 0'), ({'key_frames': 1000, 'interval': 1.}, 'longer than the 600 s'),
+    ({'sensors': ('lidar',), 'sweeps': ('radar',)}, 'sweeps has radar, which sensors has not'),
+    ({'sweep_seconds': -1.}, 'sweep_seconds is -1'),
     ({'sensors': ('smell',)}, "sensors is 'smell'; it must be one of camera, lidar"),
 ])
 def test_impossible_recipes_are_refused(options, words):

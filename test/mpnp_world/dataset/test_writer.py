@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import cKDTree
 
 pytest.importorskip('moderngl', reason='moderngl is not installed: the world cannot be drawn')
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
 from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.bags.writer import write_bag
-from mpnp_ros.nuscenes.sensor_files import read_lidar, read_radar
+from mpnp_ros.nuscenes.sensor_files import read_lidar, read_radar, stacked_sweeps
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.poses import rotation_about_z, wrap_angle
-from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_world.broadcast import Broadcast
-from mpnp_world.dataset.frames import Sensors, WorldFrame, scene_frames
+from mpnp_world.dataset.frames import Sensors, SweepPlan, WorldFrame, WorldSweeps, scene_frames
 from mpnp_world.dataset.generate import add_part, merge, prepare
 from mpnp_world.dataset.writer import CHANNELS, SENSORS, VERSION, write_scene
 from mpnp_world.scene.identity import Conditions, SceneIdentity
@@ -175,3 +176,86 @@ def test_official_devkit_reads_it(root):
             _, boxes, _ = official.get_sample_data(sample['data']['CAM_FRONT'])
             assert boxes
             assert set(sample['data']) == {*CAMERAS, *RADARS, 'LIDAR_TOP'}
+
+
+@pytest.fixture(scope='module')
+def moving(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[WorldFrame | WorldSweeps], NuScenes]:
+    """Two key frames with the sweeps of the 0.2 s before each, as perceived and as a root."""
+    scene = list(scene_frames(DAY.seed, DAY.conditions, 2, INTERVAL, CHANNELS, Sensors(CHANNELS, SIZE),
+                              SweepPlan(tuple(CHANNELS), .2)))
+    root = tmp_path_factory.mktemp('moving') / 'root'
+    prepare(root, {})
+    add_part(root, DAY, write_scene(root, DAY, scene, SIZE, CHANNELS))
+    merge(root)
+    return scene, NuScenes(root)
+
+
+def test_sweeps_are_read_back_as_they_are(moving):
+    """With their own times and poses, linked in time order, as belonging to the key frame that follows."""
+    scene, root = moving
+    second = list(root.key_frames(DAY.name))[1]
+    for channel, count in {'LIDAR_TOP': 4, 'CAM_BACK': 2, 'RADAR_FRONT': 2}.items():
+        sweeps = [item for item in scene if item.index == 1 and isinstance(item, WorldSweeps)
+                  and (channel in item.images or channel in item.radars
+                       or channel == 'LIDAR_TOP' and item.sweep)]
+        read = second.earlier(channel, .3)
+        assert len(read) == len(sweeps) == count
+        for wanted, reading in zip(sweeps, reversed(read), strict=True):
+            assert not reading.is_key_frame and reading.path.parts[-3:-1] == ('sweeps', channel)
+            assert reading.stamp_ns == DAY.stamp(wanted.state.time) * 1000
+            np.testing.assert_allclose(reading.ego_pose.translation, wanted.state.ego.pose.translation)
+            if channel == 'LIDAR_TOP':
+                np.testing.assert_array_equal(read_lidar(reading.path), wanted.sweep.points)
+            elif channel == 'CAM_BACK':
+                assert reading.size == Image.open(reading.path).size == SIZE
+            else:
+                assert read_radar(reading.path).tobytes() == wanted.radars[channel].points.tobytes()
+        assert len(second.earlier(channel, .5)) == count + 1, 'the key frame before is among them'
+
+
+def test_what_stands_coincides_in_stacked_sweeps(moving):
+    """Up to half the distance between points; without the motion of the vehicle it would not."""
+    _, root = moving
+    frame = list(root.key_frames(DAY.name))[1]
+    points = stacked_sweeps(frame, .5)
+    assert sorted(set(points[:, 4].round(3).tolist())) == pytest.approx([0., .05, .1, .15, .2, .5])
+    before = frame.earlier('LIDAR_TOP', .5)[-1]
+    assert np.linalg.norm(frame.to_base(before).translation - frame.lidar.extrinsics.translation) > 1.
+    now, old = points[points[:, 4] == 0, :3], points[points[:, 4] > .4, :3]
+    unmoved = before.extrinsics.apply(read_lidar(before.path)[:, :3])
+    gaps, without = [], []
+    for item in frame.objects:
+        if item.attribute == 'parked' and item.num_lidar_pts > 100 and item.distance < 20:
+            nearest = cKDTree(now[above(item, now)])
+            gaps += nearest.query(old[above(item, old)])[0].tolist()
+            without += nearest.query(unmoved[above(item, unmoved)])[0].tolist()
+    assert len(gaps) > 300
+    assert np.median(gaps) < .1 and np.quantile(gaps, .9) < .3
+    assert np.median(without) > .2
+
+
+def above(item: AnnotatedObject, points: np.ndarray) -> np.ndarray:
+    """Which points lie in a box or up to a metre beside it, and not on the ground."""
+    local = (points - item.centre) @ rotation_about_z(item.yaw)
+    return (np.abs(local) <= np.array(item.size) / 2 + (1., 1., -.3)).all(1)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_official_devkit_stacks_the_same_sweeps(moving):
+    devkit = pytest.importorskip('nuscenes.nuscenes', reason='nuscenes-devkit is not installed')
+    clouds = pytest.importorskip('nuscenes.utils.data_classes')
+    _, root = moving
+    frame = list(root.key_frames(DAY.name))[1]
+    official = devkit.NuScenes(root.version, str(root.root), verbose=False)
+    sample = official.get('sample', frame.token)
+    cloud, ages = clouds.LidarPointCloud.from_file_multisweep(official, sample, 'LIDAR_TOP', 'LIDAR_TOP',
+                                                              nsweeps=6, min_distance=1.)
+    ours = stacked_sweeps(frame, .5)
+    assert sorted(set(ages.ravel().round(3).tolist())) == pytest.approx(
+        sorted(set(ours[:, 4].round(3).tolist())))
+    near = np.hypot(*cloud.points[:2]) < 1.
+    assert near.mean() < .01, 'the devkit leaves a square out, we a circle'
+    assert len(ours) == (~near).sum()
+    np.testing.assert_allclose(frame.lidar.extrinsics.apply(cloud.points.T[~near, :3]), ours[:, :3],
+                               atol=1e-3)
+    np.testing.assert_array_equal(cloud.points[3, ~near], ours[:, 3])
