@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from bench.real_matching import RANGES, MatchCounts, match
-from bench.study.rule import rule_answer
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.ground import above_ground
@@ -43,6 +42,7 @@ from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
