@@ -21,7 +21,7 @@ def rule_answer(question: str | Meaning | None, tokens: ModalityTokens,
                 channels: Sequence[Channel]) -> str | None:
     """Return the answer to a question of the package's templates by the expected numbers in tokens, or None.
 
-    question: its text, or its meaning.  None: it is None or of no template.  tokens: values [P, C] in the order of
+    question: its text, or its meaning; None: of no template.  tokens: values [P, C] in the order of
     ``channels``, with azimuths.
     """
     meaning = parse_question(question) if isinstance(question, str) else question
