@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 
 from bench.common.program import program_parser
-from bench.study.rule import parse_question, rule_answer
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
@@ -34,6 +33,7 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.phrasing import Meaning, say
+from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.coverage import CAN_ANSWER

@@ -26,7 +26,6 @@ from bench.common.accuracy import percent, right_answers
 from bench.common.figures import BLUE, FAINT, GREEN, INK, LIGHT, SKY, new_figure, save_png
 from bench.common.page import markdown_table, write_page
 from bench.common.program import program_parser
-from bench.study.rule import rule_answer
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import TokenBatch
@@ -35,6 +34,7 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink, Worth
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ import numpy as np
 import torch
 
 from bench.real_matching import RANGES, MatchCounts, match
-from bench.study.rule import rule_answer
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.ground import above_ground
@@ -43,11 +41,13 @@ from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.comparison import AWAY, nothing_seen
 from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_ros.training.evaluation import answers_of, majority_answers
+from mpnp_ros.training.evaluation import answers_of, bootstrap, majority_answers
 from mpnp_ros.training.key_frames import heading_of, question_dataset, sample_of, turn_tokens
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
@@ -55,11 +55,12 @@ SCOPE = Scope(30., 5, anchors=False)
 HEADINGS = 6
 ENCODER = TrueObjects(SCOPE).fingerprint
 """What the shipped links to object counts read."""
-AWAY = math.radians(120)
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 OWN_BODY = 2.2
 """Metres from the origin within which LiDAR points lie on the vehicle itself."""
 BY_CAMERA, BY_LIDAR = 'camera', 'LiDAR in boxes'
+BY_HAND = '## mpnp evaluate'
+"""Where the part of the page begins that this program does not write."""
 View = dict[str, ModalityTokens]
 """Sample token -> the tokens of a key frame."""
 
@@ -145,8 +146,7 @@ def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswer
     examples = dataset.examples
     made = {'majority of each text': scores(examples, majority_answers(examples, examples))}
     asked = dataset.evened(questions).examples if questions > 0 else examples
-    blind = ModalityTokens(OBJECTS, ENCODER, np.zeros((1, len(CHANNELS)), np.float32),
-                           np.full(1, math.nan, np.float32))
+    blind = nothing_seen(next(iter(views[BY_CAMERA].values())))
     if answering:
         made['links, blind'] = scores(asked, answering(asked, lambda example: blind))
     for way, view in views.items():
@@ -182,28 +182,25 @@ class LinkAnswers:
 def scores(examples: Sequence[Example], given: Sequence[str | None]) -> dict[str, Any]:
     """Return percent right of all and by type, and an interval: 95 % bootstrap over key frames."""
     right = [answer == example.answer for example, answer in zip(examples, given, strict=True)]
-    of_type, of_frame = defaultdict(list), defaultdict(list)
+    of_type = defaultdict(list)
     for example, good in zip(examples, right, strict=True):
         of_type[example.type].append(good)
-        of_frame[sample_of(example.frame)].append(good)
-    names, rng = sorted(of_frame), random.Random(0)
-    drawn = []
-    for _ in range(300):
-        chosen = [of_frame[rng.choice(names)] for _ in names]
-        drawn.append(100 * sum(map(sum, chosen)) / sum(map(len, chosen)))
+    interval = bootstrap((sample_of(example.frame), good)
+                         for example, good in zip(examples, right, strict=True))
     return {'questions': len(examples), 'all': 100 * float(np.mean(right)),
             **{name: 100 * float(np.mean(of_type[name])) for name in TYPES if of_type[name]},
-            'interval': [float(np.quantile(drawn, share)) for share in (.025, .975)]}
+            'interval': [100 * end for end in interval]}
 
 
 def add_to_page(page: Path, root: str, name: str, run: dict[str, Any]) -> None:
-    """Add a run to the figures beside a page, and write the page anew."""
+    """Add a run to the figures beside a page, and write the page anew; its part of BY_HAND stays."""
     figures = page.with_suffix('.json')
     gathered = json.loads(figures.read_text()) if figures.is_file() else {}
     gathered.setdefault(root, {})[name] = run
     figures.write_text(json.dumps(gathered, indent=1) + '\n', encoding='utf-8')
     parts = [HEAD, *(text_of(each, runs) for each, runs in gathered.items())]
-    page.write_text('\n'.join(parts), encoding='utf-8')
+    _, mark, by_hand = (page.read_text('utf-8') if page.is_file() else '').partition(BY_HAND)
+    page.write_text('\n'.join([*parts, mark + by_hand] if mark else parts), encoding='utf-8')
 
 
 HEAD = """# Real frames: what cameras detect, and the answers from it

@@ -12,7 +12,7 @@ from bench.common.accuracy import Estimate, estimate, percent, right_answers
 from bench.methods.answering import FOLDED
 from bench.methods.data import BenchData
 from bench.methods.plan import BLIND, MethodsConfig
-from bench.study.rule import rule_answer
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import majority_answers

@@ -18,7 +18,6 @@ import torch
 
 from bench.common.accuracy import right_answers
 from bench.common.jobs import kept
-from bench.study.rule import rule_answer
 from mpnp_ros.files import cached_folder, write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -33,6 +32,7 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions

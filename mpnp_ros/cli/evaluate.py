@@ -6,37 +6,32 @@ frames, and playback pauses until they are answered. A table shows the accuracy 
 most frequent answers, the model without its sensors, refused and lost questions with reasons, and latencies.
 Ctrl-C ends it and shows the results so far.
 
-With --links, print a table for the links of a store on the key frames of a nuScenes root. Omitted options
-are those that `mpnp train` stored with the links.
+With --root it measures links on the key frames of a nuScenes root: the shipped links, or those of a store
+(--links), with the options that `mpnp train` stored with them. Beside the answers are those from tokens that
+are turned away, from those of a wrong image, from nothing, by a fixed rule and from the true objects.
+Questions are about all objects, and again about those that the sensors can see. Published questions (--qa)
+are asked as they are.
 
     mpnp evaluate --bag scene-0103
+    mpnp evaluate --root nuscenes --modalities camera --camera-detector centernet
     mpnp evaluate --links links --root nuscenes --qa NuScenes_val_questions.json
 """
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpnp_ros.cli.arguments import add_namespace, add_params_file, count, positive
-from mpnp_ros.cli.output import condition_table, table
-from mpnp_ros.cli.train import RECIPE, SCENES, add_recipe_arguments, announce, recipe_of
-from mpnp_ros.errors import ConfigurationError, LinksError
-from mpnp_ros.training.recipe import TrainRecipe
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpnp_ros.methods.method import Method
-    from mpnp_ros.modalities.registry import Encoder
+from mpnp_ros.cli.train import SHIPPED, add_recipe_arguments
+from mpnp_ros.errors import ConfigurationError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument('--bag', type=Path, help='bag with questions for a whole system')
-    what.add_argument('--links', type=Path, metavar='STORE', help='link store written by `mpnp train`')
+    what.add_argument('--links', type=Path, metavar='STORE', help='link store written by `mpnp train`, or '
+                      f'{SHIPPED} (default with --root)')
     parser.add_argument('--quiet', action='store_true', help='print no progress')
     live = parser.add_argument_group('with --bag', '--modalities selects the encoders to start (default: '
                                      'camera lidar); with --running it has no effect')
@@ -53,8 +48,12 @@ def add_arguments(parser: ArgumentParser) -> None:
                        help='maximum time for the nodes to become ready (default: %(default)g)')
     live.add_argument('--json', action='store_true', help='print the result as one JSON object')
     add_namespace(live)
-    links = parser.add_argument_group('with --links')
+    links = parser.add_argument_group('with --root')
     links.add_argument('--root', type=Path, help='nuScenes root: the folder of samples/ and v1.0-*/')
+    links.add_argument('--scope', choices=('all', 'visible', 'both'), default='both',
+                       help='objects of generated questions: all, those that the sensors of --modalities can '
+                       'see, or one after the other (default: %(default)s)')
+    links.add_argument('--output', type=Path, metavar='JSON', help='file to write the accuracies to')
     add_recipe_arguments(links)
 
 
@@ -64,74 +63,9 @@ def run(arguments: Namespace) -> int:
         from mpnp_ros.cli.evaluate_bag import evaluate_bag
 
         return evaluate_bag(arguments)
-    return evaluate_links(arguments)
-
-
-def evaluate_links(arguments: Namespace) -> int:
-    """Load links, encode key frames, ask questions and print the accuracies; exit code 0.
-
-    Asks all questions, or with --split the held-out ones.  Warns about questions on training scenes.
-    """
-    from mpnp_ros.llm.question_files import QuestionFiles
-    from mpnp_ros.llm.weights import load_language_model
-    from mpnp_ros.methods.registry import create_method
-    from mpnp_ros.nuscenes.tables import NuScenes
-    from mpnp_ros.training.batches import PreparedQuestions
-    from mpnp_ros.training.evaluation import majority, sensor_dependence
-    from mpnp_ros.training.key_frames import scene_of
-    from mpnp_ros.training.splits import split
-
     if arguments.root is None:
-        raise ConfigurationError('--links needs --root: the nuScenes root of the key frames')
-    if arguments.config is None and (arguments.links / RECIPE).is_file():
-        arguments.config = arguments.links / RECIPE
-    asked = TrainRecipe.given(arguments).get('questions.of_each_type', 0)
-    recipe = recipe_of(arguments).changed(**{'questions.of_each_type': asked})
-    root, encoders = NuScenes(arguments.root), recipe.make_encoders(arguments.device)
-    lm = load_language_model(recipe.language_model, arguments.device)
-    method = with_links(create_method(recipe.method, lm), arguments.links, encoders)
-    rest, test = split(arguments.split or 'none', recipe.read(root, encoders, arguments.qa, arguments.scenes),
-                       root)
-    if arguments.split in (None, 'none'):
-        rest, test = test, rest
-    else:
-        announce(recipe, rest, test)
+        what = '--links needs' if arguments.links else 'give --bag, or'
+        raise ConfigurationError(f'{what} --root: the nuScenes root of the key frames')
+    from mpnp_ros.cli.evaluate_links import evaluate_links
 
-    asked = {scene_of(key) for key in test.frames}
-    if seen := trained_on(arguments.links) & asked:
-        print(f'warning: {len(seen)} of the {len(asked)} scenes are training scenes of these links; '
-              'choose others with --scenes, or the held-out ones with --split')
-    rows = sensor_dependence(method, test, recipe.seed, PreparedQuestions(method, QuestionFiles())).rows
-    if rest.examples:
-        rows['majority'] = majority(rest, test)
-    print(*filter(None, [table(rows), condition_table(rows)]), sep='\n\n')
-    return 0
-
-
-def trained_on(store: Path) -> set[str]:
-    """Return the names of the training scenes of a store, as far as they are known."""
-    try:
-        return set(json.loads((store / SCENES).read_bytes()))
-    except FileNotFoundError:
-        return set()
-    except (OSError, ValueError, TypeError) as error:
-        raise LinksError(f'cannot read {store / SCENES}: {error}; remove it') from None
-
-
-def with_links(method: Method, store: Path, encoders: Sequence[Encoder]) -> Method:
-    """Plug the newest link of each encoder's modality and return the method.
-
-    Raises LinksError if one is missing or does not fit.
-    """
-    from mpnp_ros.methods.link_files import load_link
-    from mpnp_ros.methods.link_store import LinkStore
-
-    if not store.is_dir():
-        raise LinksError(f'no link store: {store}; use the --output of mpnp train')
-    links = LinkStore(store)
-    for encoder in encoders:
-        stored = links.latest(encoder.modality)
-        if stored is None:
-            raise LinksError(f'no links for {encoder.modality} in {store}; choose other --modalities')
-        method.plug(load_link(stored.path, lm=method.lm, encoder=encoder.fingerprint, sha256=stored.sha256))
-    return method
+    return evaluate_links(arguments)

@@ -93,6 +93,23 @@ def condition_table(rows: Mapping[str, Accuracy]) -> str:
     return '\n'.join(lines + [f'{label:14} {_cells(row, names)}' for label, row in shown.items()])
 
 
+def interval_table(rows: Mapping[str, Accuracy]) -> tuple[list[str], list[list[str]]]:
+    """Return heads and cells: accuracies in per cent with 95 % intervals, overall, by type and by hops."""
+    types = sorted({name for row in rows.values() for name in row.by_type})
+    hops = sorted({number for row in rows.values() for number in row.by_hops})
+
+    def cell(share: Share | None) -> str:
+        if share is None:
+            return UNKNOWN
+        low, high = share.interval
+        return f'{100 * share.value:.1f} [{100 * low:.0f}-{100 * high:.0f}]'
+
+    return (['', 'questions', 'all', *types, *(f'{number} hop' for number in hops)],
+            [[label, str(row.n), *map(cell, [row.overall, *map(row.by_type.get, types),
+                                             *map(row.by_hops.get, hops)])]
+             for label, row in rows.items()])
+
+
 def _heads(names: list[str]) -> str:
     return ' '.join(f'{name:>10}' for name in names)
 

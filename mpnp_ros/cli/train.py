@@ -28,7 +28,7 @@ from mpnp_ros.cli.signals import (
 )
 from mpnp_ros.files import shared_file
 from mpnp_ros.progress import progress
-from mpnp_ros.training.recipe import TrainRecipe, counting_options
+from mpnp_ros.training.recipe import TrainRecipe, counting_options, detecting_options
 
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
@@ -68,6 +68,10 @@ def add_recipe_arguments(parser: ArgumentParser | _ArgumentGroup) -> None:
     for name in counting_options():
         parser.add_argument(f'--{name}-head', metavar='HEAD',
                             help=f'head that counts objects in the frames of the {name}')
+    for name in detecting_options():
+        parser.add_argument(f'--{name}-detector', metavar='DETECTOR',
+                            help=f'detector that finds objects in the frames of the {name}, as its option '
+                                 'encoder.detector')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: %(default)s)')
     TrainRecipe.add_arguments(parser, SHARED)
 
@@ -81,7 +85,8 @@ def recipe_of(arguments: Namespace) -> TrainRecipe:
     if blocks := getattr(arguments, 'blocks', None):
         given['link'] = {**recipe.link, 'last': blocks}
     heads = {name: getattr(arguments, f'{name}_head') for name in counting_options()}
-    return recipe.changed(**given).counting(heads)
+    detectors = {name: getattr(arguments, f'{name}_detector') for name in detecting_options()}
+    return recipe.changed(**given).counting(heads).detecting(detectors)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

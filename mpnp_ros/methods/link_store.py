@@ -261,6 +261,19 @@ def shipped_links() -> dict[str, StoredLink]:
     return {link.modality: link for link in links}
 
 
+def shipped_link(modality: str, encoder: str, token_width: int, reads_like: str) -> StoredLink | None:
+    """Return the shipped links that read the tokens of an encoder: trained with it, or to be copied for it.
+
+    encoder: fingerprint.  reads_like: name of links that count what its tokens count, as in
+    :class:`mpnp_ros.modalities.registry.Sensor`.  None if there are no such links.
+    """
+    shipped = shipped_links()
+    own, alike = shipped.get(modality), shipped.get(reads_like)
+    if own and read_manifest(own.path).config.encoder == encoder:
+        return own
+    return alike if alike and read_manifest(alike.path).config.token_width == token_width else None
+
+
 def _stored(path: Path) -> StoredLink | None:
     """Return the version in a folder; None where it was pruned meanwhile."""
     with suppress(FileNotFoundError):

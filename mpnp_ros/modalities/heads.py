@@ -24,10 +24,8 @@ from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
 from mpnp_ros.modalities.registry import EncoderConfig, find_sensor, sensors
 from mpnp_ros.modalities.vision_weights import read_safetensors
+from mpnp_ros.questions.vocabulary import Channel
 from mpnp_ros.tokens import SECTORS
-
-Channel = tuple[str, str | None]
-"""A category with one of its statuses, or with None if it has none."""
 
 FINE = 2  # bins a sector that a camera's columns are spread over
 HIGHEST_LOG_RATE = 3.0  # twenty objects of one kind in a sector

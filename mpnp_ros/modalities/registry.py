@@ -104,6 +104,8 @@ class Sensor:
     endpoints: topics of its node, for the reference.
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
     head: training of heads that count objects; None: there are none.
+    detects: options of an encoder that gives a token for each object that its option ``detector`` finds;
+        empty: there is none.
     reads_like: name of shipped links that count what its tokens count, such as ``objects``; the fusion node
         reads it with a copy of them where no links in use fit its tokens.
     """
@@ -119,6 +121,7 @@ class Sensor:
     endpoints: tuple[Endpoint, ...] = ()
     dataset: DatasetReader | None = None
     head: HeadTraining | None = None
+    detects: Mapping[str, Any] = field(default_factory=dict)
     reads_like: str = ''
 
 

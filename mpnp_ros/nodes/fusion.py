@@ -30,8 +30,7 @@ from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
-from mpnp_ros.methods.link_files import read_manifest
-from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_links
+from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_link, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
@@ -270,14 +269,14 @@ class FusionNode(ManagedNode):
                 continue
             facts = encoders[min(encoders)]
             self._seen[name] = facts.encoder
-            fit, shipped, sensor = server.links.fits().get(name), shipped_links(), sensors().get(name)
+            fit, sensor = server.links.fits().get(name), sensors().get(name)
             if fit is not None and fit.encoder in encoders:
                 continue
-            own, alike = shipped.get(name), shipped.get(sensor.reads_like) if sensor else None
-            if own and read_manifest(own.path).config.encoder == facts.encoder:
-                self._change_links(LoadLinks, partial(AnswerServer.load_links, path=str(own.path)))
-            elif alike and read_manifest(alike.path).config.token_width == facts.token_width:
-                copy = partial(self._copy_link, alike.path, name, facts.encoder)
+            link = shipped_link(name, facts.encoder, facts.token_width, sensor.reads_like if sensor else '')
+            if link and link.modality == name:
+                self._change_links(LoadLinks, partial(AnswerServer.load_links, path=str(link.path)))
+            elif link:
+                copy = partial(self._copy_link, link.path, name, facts.encoder)
                 self._change_links(LoadLinks, partial(AnswerServer.make_links, make=copy))
 
     def _tell_fits(self, board: ModalityBoard) -> None:

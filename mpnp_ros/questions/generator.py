@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.visible import seen_only
 from mpnp_ros.questions.vocabulary import (
     CATEGORIES,
     MAX_COUNT,
@@ -36,12 +37,14 @@ class Scope:
     """The objects of questions, and whether questions use relations between objects.
 
     max_distance: metres; default: range of cars in the nuScenes detection task.  min_points: LiDAR and radar
-    points on an object.  anchors: use relations to things other than the vehicle.
+    points on an object.  anchors: use relations to things other than the vehicle.  seen_by: sensors of which
+    one must see an object, as in :mod:`~mpnp_ros.questions.visible`; empty: hidden objects count as well.
     """
 
     max_distance: float = 50.0
     min_points: int = 1
     anchors: bool = True
+    seen_by: tuple[str, ...] = ()
 
 
 EVERYTHING = Scope()
@@ -79,9 +82,14 @@ class Fact:
 
 
 def askable(objects: Iterable[AnnotatedObject], scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
-    """Return the objects within the scope of questions."""
+    """Return the objects that are near enough and have the points of a scope; seen_by is not looked at."""
     return [item for item in objects if item.distance <= scope.max_distance
             and item.num_lidar_pts + item.num_radar_pts >= scope.min_points]
+
+
+def objects_of(frame: KeyFrame, scope: Scope = EVERYTHING) -> list[AnnotatedObject]:
+    """Return the objects of a key frame within the scope of questions."""
+    return askable((seen_only(frame, scope.seen_by) if scope.seen_by else frame).objects, scope)
 
 
 def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
@@ -95,7 +103,7 @@ def scene_questions(frame: KeyFrame, seed: int = 0, per_kind: int = 6,
     if not frame.annotated:
         return []
     rng = random.Random(f'{seed}/{frame.token}/{frame.turn:.6f}')
-    facts = SceneFacts(askable(frame.objects, scope), scope.anchors)
+    facts = SceneFacts(objects_of(frame, scope), scope.anchors)
     return [fact.ask(rng, frame.token) for fact in chosen_facts(facts, per_kind, rng)]
 
 

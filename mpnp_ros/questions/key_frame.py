@@ -77,6 +77,7 @@ class KeyFrame:
     turn: radians by which :meth:`turned` has turned the vehicle, 0 for the frame as recorded.
     annotated: False if its scene has no annotations; empty objects then have no meaning.
     history: returns the readings of a channel before that of this moment, as recorded, newest first.
+    seen_by: sensors that see each of its objects; empty: it has all objects that are annotated.
     """
 
     token: str
@@ -91,6 +92,7 @@ class KeyFrame:
     turn: float = field(default=0.0)
     annotated: bool = True
     history: Callable[[str], Iterator[SensorReading]] = no_history
+    seen_by: tuple[str, ...] = ()
 
     @property
     def is_night(self) -> bool:

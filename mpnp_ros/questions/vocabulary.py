@@ -57,7 +57,10 @@ STATUSES_OF_CATEGORY: dict[str, tuple[str, ...]] = {
 }
 """Possible statuses by category; questions never use other pairs."""
 
-CHANNELS: tuple[tuple[str, str | None], ...] = tuple(
+Channel = tuple[str, str | None]
+"""A category with one of its statuses, or with None if it has none."""
+
+CHANNELS: tuple[Channel, ...] = tuple(
     (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
 """Channels of tokens that count objects: (category, status); status None for categories without status."""
 

@@ -6,7 +6,10 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
+
+import numpy as np
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
@@ -17,16 +20,22 @@ from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 BATCH = 64
 Z95 = 1.959964
 """Quantile of the normal distribution for an interval of 95 %."""
+DRAWS = 300
+"""Resamplings of a bootstrap."""
 
 Group = TypeVar('Group', str, int)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Number of right answers out of n."""
+    """Number of right answers out of n.
+
+    resampled: 95 % interval over key frames, in [0, 1]; None: not known.
+    """
 
     right: int
     n: int
+    resampled: tuple[float, float] | None = None
 
     @property
     def value(self) -> float:
@@ -35,7 +44,12 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the 95 % Wilson score interval (Wilson, JASA 22, 1927), in [0, 1]."""
+        """Return the 95 % interval in [0, 1]: over key frames if known, otherwise over questions.
+
+        The latter is the Wilson score interval (Wilson, JASA 22, 1927).
+        """
+        if self.resampled is not None:
+            return self.resampled
         if not self.n:
             return 0., 1.
         weight = Z95 ** 2 / self.n
@@ -69,16 +83,28 @@ class Accuracy:
 
     @classmethod
     def of(cls, examples: Sequence[Example], answers: Sequence[str],
-           conditions: Mapping[str, tuple[str, ...]] | None = None) -> Accuracy:
-        """Compare answers with the true ones, except for white space.  conditions: as in TokenDataset."""
+           conditions: Mapping[str, tuple[str, ...]] | None = None,
+           sample_of: Callable[[str], str] | None = None) -> Accuracy:
+        """Compare answers with the true ones, except for white space.
+
+        conditions: as in TokenDataset.  sample_of: key of a frame -> its key frame, over which intervals are
+        resampled; None, or a single key frame: intervals are over questions.
+        """
         right = [example.answer.split() == answer.split()
                  for example, answer in zip(examples, answers, strict=True)]
-        by_condition = [(name, correct) for example, correct in zip(examples, right, strict=True)
-                        for name in (conditions or {}).get(example.frame, ())]
-        return cls(Share(sum(right), len(right)),
-                   _shares((example.type, correct) for example, correct in zip(examples, right, strict=True)),
-                   _shares((example.hops, correct) for example, correct in zip(examples, right, strict=True)),
-                   _shares(by_condition))
+        answered = list(zip(examples, right, strict=True))
+        samples = {key: sample_of(key) if sample_of else '' for key in {one.frame for one in examples}}
+
+        def shares(group_of: Callable[[Example], Iterable[Group]]) -> dict[Group, Share]:
+            groups: dict[Group, list[tuple[str, bool]]] = defaultdict(list)
+            for example, correct in answered:
+                for group in group_of(example):
+                    groups[group].append((samples[example.frame], correct))
+            return {group: _share(groups[group]) for group in sorted(groups)}
+
+        return cls(_share([(samples[example.frame], correct) for example, correct in answered]),
+                   shares(lambda example: (example.type,)), shares(lambda example: (example.hops,)),
+                   shares(lambda example: (conditions or {}).get(example.frame, ())))
 
 
 @dataclass(frozen=True)
@@ -206,9 +232,29 @@ def majority_answers(train: Sequence[Example], test: Sequence[Example]) -> list[
     return [guess(example) for example in test]
 
 
-def _shares(answers: Iterable[tuple[Group, bool]]) -> dict[Group, Share]:
-    """Return the share of right answers by group; answers: (group, whether right)."""
-    groups: dict[Group, list[bool]] = defaultdict(list)
-    for group, right in answers:
-        groups[group].append(right)
-    return {group: Share(sum(right), len(right)) for group, right in sorted(groups.items())}
+def bootstrap(answers: Iterable[tuple[str, bool]]) -> tuple[float, float]:
+    """Return the 95 % interval of the share of right answers, in [0, 1], by resampling key frames.
+
+    answers: (key frame, whether right).  Questions about one key frame are not independent of each other.
+    """
+    numbers: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for sample, right in answers:
+        numbers[sample][0] += right
+        numbers[sample][1] += 1
+    drawn = _draws(len(numbers)) @ np.array([numbers[sample] for sample in sorted(numbers)])
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (.025, .975))
+    return float(low), float(high)
+
+
+@cache
+def _draws(count: int) -> np.ndarray:
+    """Return how often each of some key frames is in each resampling, [DRAWS, count]."""
+    rng = random.Random(0)
+    return np.stack([np.bincount([rng.choice(range(count)) for _ in range(count)], minlength=count)
+                     for _ in range(DRAWS)])
+
+
+def _share(answers: Sequence[tuple[str, bool]]) -> Share:
+    """Return the share of right answers; answers: (key frame, whether right)."""
+    several = len({sample for sample, _ in answers}) > 1
+    return Share(sum(right for _, right in answers), len(answers), bootstrap(answers) if several else None)

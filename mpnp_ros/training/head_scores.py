@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpnp_ros.modalities.heads import Channel
+from mpnp_ros.questions.vocabulary import Channel
 from mpnp_ros.tokens import SECTORS
 
 DIRECTIONS = 6

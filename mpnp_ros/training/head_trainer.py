@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
-from mpnp_ros.modalities.heads import Channel, Head, HeadManifest
-from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.modalities.heads import Head, HeadManifest
+from mpnp_ros.questions.vocabulary import CHANNELS, Channel
 from mpnp_ros.training.checkpoint import (
     TrainingState,
     link_tensors,

@@ -31,6 +31,7 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.balance import balance
 from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.visible import seen_only
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
@@ -197,8 +198,9 @@ def question_dataset(frames: Iterable[KeyFrame], encoders: Sequence[Encoder], tu
             continue
         tokens = {encoder.modality: encode(frame, encoder, cache, night_images) for encoder in encoders}
         progress(done)
+        asked_about = seen_only(frame, scope.seen_by) if scope.seen_by else frame
         for heading in range(turns):
-            turned = frame.turned(heading * math.tau / turns)
+            turned = asked_about.turned(heading * math.tau / turns)
             key = key_of(frame, heading)
             conditions[key] = conditions_of(frame.description)
             seen[key] = {name: turn_tokens(recorded, turned.turn) for name, recorded in tokens.items()}

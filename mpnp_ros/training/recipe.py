@@ -30,6 +30,11 @@ def counting_options() -> dict[str, Mapping[str, Any]]:
     return {name: sensor.head.selects for name, sensor in sensors().items() if sensor.head}
 
 
+def detecting_options() -> dict[str, Mapping[str, Any]]:
+    """Return the options of the encoders that take objects from a detector, by sensor."""
+    return {name: sensor.detects for name, sensor in sensors().items() if sensor.detects}
+
+
 @dataclass(frozen=True)
 class QuestionRecipe(Options):
     """Options of questions generated from annotations; published questions are taken as they are."""
@@ -79,9 +84,17 @@ class TrainRecipe(Options):
 
     def counting(self, heads: Mapping[str, str | None]) -> TrainRecipe:
         """Return it with tokens of object counts; heads: modality -> its name or folder, or None."""
-        selects = counting_options()
-        chosen = {name: {**self.encoders.get(name, {}), **selects[name], 'head': head}
-                  for name, head in heads.items() if head}
+        return self._choosing('head', counting_options(), heads)
+
+    def detecting(self, detectors: Mapping[str, str | None]) -> TrainRecipe:
+        """Return it with tokens of detected objects; detectors: modality -> as ``detector``, or None."""
+        return self._choosing('detector', detecting_options(), detectors)
+
+    def _choosing(self, option: str, selects: Mapping[str, Mapping[str, Any]],
+                  values: Mapping[str, str | None]) -> TrainRecipe:
+        """Return it with an option of some encoders, and with what selects the encoders that have it."""
+        chosen = {name: {**self.encoders.get(name, {}), **selects[name], option: value}
+                  for name, value in values.items() if value}
         return self.changed(encoders={**self.encoders, **chosen})
 
     def make_encoders(self, device: str = 'auto') -> list[Encoder]:
@@ -103,11 +116,13 @@ class TrainRecipe(Options):
 
     def read(self, root: NuScenes, encoders: Sequence[Encoder], qa: Sequence[str | Path] = (),
              scenes: Sequence[str] | None = None,
-             progress: Callable[[int, int], None] = lambda done, of: None) -> TokenDataset:
+             progress: Callable[[int, int], None] = lambda done, of: None,
+             scope: Scope | None = None) -> TokenDataset:
         """Return the data: published questions if files are given, otherwise generated ones.
 
         qa: files of published questions.  scenes: names or tokens, default: all.  progress: called with
-        (encoded key frames, all key frames).  Several processes encode a share each.
+        (encoded key frames, all key frames).  scope: of generated questions, default: that of the recipe.
+        Several processes encode a share each.
         """
         from mpnp_ros.nuscenes.official_qa import read_nuscenes_qa
         from mpnp_ros.training.distributed import DistributedContext
@@ -135,8 +150,9 @@ class TrainRecipe(Options):
 
         dataset = official_dataset(root, questions, encoders, night_images=self.night_images,
                                    progress=tell) if qa else \
-            key_frame_dataset(root, encoders, asked.turns, self.seed, scenes=scenes, scope=asked.scope,
-                              per_kind=asked.per_kind, night_images=self.night_images, progress=tell)
+            key_frame_dataset(root, encoders, asked.turns, self.seed, scenes=scenes,
+                              scope=scope or asked.scope, per_kind=asked.per_kind,
+                              night_images=self.night_images, progress=tell)
         return dataset.evened(asked.of_each_type, self.seed) if asked.of_each_type else dataset
 
     def save(self, path: Path) -> None:

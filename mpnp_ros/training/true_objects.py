@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.questions.generator import Scope, askable
+from mpnp_ros.questions.generator import Scope, objects_of
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
@@ -50,7 +50,7 @@ class TrueObjects:
         if not frame.annotated:
             raise DatasetError(f'nothing is annotated in scene {frame.scene}, so that its objects are not '
                                'known; use scenes with annotations')
-        objects = askable(frame.objects, self.scope)
+        objects = objects_of(frame, self.scope)
         values = np.zeros((max(1, len(objects)), self.token_width), np.float32)
         azimuth = np.full(len(values), np.nan, np.float32)
         for row, item in enumerate(objects):

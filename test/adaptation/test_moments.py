@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.study.rule import rule_answer
 from mpnp_ros.adaptation.moments import (
     ASKED,
     FEEDBACK,
@@ -21,6 +20,7 @@ from mpnp_ros.adaptation.moments import (
 )
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.true_objects import TrueObjects

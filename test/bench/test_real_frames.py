@@ -78,6 +78,9 @@ def test_a_page_gathers_runs(standin, encoder, tmp_path):
     page = tmp_path / 'page.md'
     for name in ('first', 'second'):
         real_frames.add_to_page(page, 'standin', name, run)
+        if name == 'first':
+            page.write_text(f'{page.read_text()}\n## mpnp evaluate\n\nOwn words.\n')
     text = page.read_text()
+    assert text.count('## mpnp evaluate') == 1 and text.endswith('\n\n## mpnp evaluate\n\nOwn words.\n')
     assert text.count('| rule, camera, turned away |') == 2 and '## standin: 1 key frame of 1 street' in text
     assert list(json.loads(page.with_suffix('.json').read_text())['standin']) == ['first', 'second']

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.methods import link_store as stores
-from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import (
     REMEMBERED,
     LinkStore,
     Usage,
     default_store,
     holding,
+    shipped_link,
     shipped_links,
     whole,
 )
@@ -68,6 +69,20 @@ def test_shipped_links_are_the_newest_of_each_modality(tiny_lm, new_link, tmp_pa
         store.save(new_link(tiny_lm('llama'), modality))
     assert {name: link.version for name, link in shipped_links().items()} == {
         'camera': '000002', 'lidar': '000001'}
+
+
+def test_a_shipped_link_is_that_of_the_encoder_or_one_that_counts_alike(tiny_lm, new_link, tmp_path,
+                                                                        monkeypatch):
+    store = LinkStore(tmp_path)
+    camera, objects = (store.save(new_link(tiny_lm('llama'), name)) for name in ('camera', 'objects'))
+    monkeypatch.setattr(stores, 'shipped_links', lambda: {'camera': camera, 'objects': objects})
+    config = read_manifest(camera.path).config
+    encoder, width = config.encoder, config.token_width
+    assert shipped_link('camera', encoder, width, 'objects') == camera
+    assert shipped_link('camera', 'another', width, 'objects') == objects
+    assert shipped_link('lidar', 'another', width, 'objects') == objects
+    assert shipped_link('camera', 'another', width + 1, 'objects') is None
+    assert shipped_link('camera', 'another', width, '') is None
 
 
 @pytest.fixture

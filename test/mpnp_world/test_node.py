@@ -20,11 +20,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
-from bench.study.rule import parse_question
 from mpnp_ros.conversions.camera_info import intrinsics
 from mpnp_ros.conversions.messages import to_nanoseconds
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.nuscenes.sensor_files import RADAR_DTYPE
+from mpnp_ros.questions.rule import parse_question
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.sensors.rig import CAMERAS, LIDAR
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.study.rule import parse_question
 from mpnp_ros.questions.phrasing import ANYWHERE, NEAR, Meaning, grammar, say, say_beyond
+from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.questions.vocabulary import CATEGORIES, RELATIONS, STATUSES_OF_CATEGORY, THING
 from mpnp_ros.questions.wording import Description
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.training.evaluation import Accuracy, Share, evaluate, majority, other_frames
+from mpnp_ros.training.evaluation import Accuracy, Share, bootstrap, evaluate, majority, other_frames
 
 
 @pytest.mark.parametrize(('right', 'n', 'low', 'high'), [
@@ -28,6 +28,24 @@ def test_an_interval_holds_its_share_and_mirrors(pair):
 
 def test_nothing_is_known_of_no_questions():
     assert math.isnan(Share(0, 0).value) and Share(0, 0).interval == (0., 1.)
+
+
+def test_intervals_are_over_key_frames_where_they_are_known(toy):
+    examples = toy(8, 0).examples
+    answers = ['car' if example.frame < 'f4' else 'none' for example in examples]
+    by_question = Accuracy.of(examples, answers)
+    assert by_question.overall.resampled is None
+    assert Accuracy.of(examples, answers, sample_of=lambda key: 'one') == by_question
+    resampled = Accuracy.of(examples, answers, sample_of=lambda key: key)
+    low, high = resampled.overall.interval
+    assert low < resampled.value == by_question.value < high
+    assert resampled.by_type['object'].interval == resampled.overall.interval
+    fewer = Accuracy.of(examples, answers, sample_of=lambda key: f'{int(key[1:]) % 2}')
+    assert fewer.overall.interval != (low, high)
+
+
+def test_a_bootstrap_of_what_never_varies_is_one_point():
+    assert bootstrap([('a', True), ('a', False), ('b', False), ('b', True)]) == (.5, .5)
 
 
 def test_counts_by_type_and_hops(toy):

@@ -61,6 +61,12 @@ def test_heads_make_tokens_of_counts():
                                'radar': {'head': 'yours'}}
 
 
+def test_detectors_make_tokens_of_what_they_find():
+    recipe = TrainRecipe(encoders={'camera': {'windows': 3}}).detecting({'camera': 'centernet'})
+    assert recipe.encoders == {'camera': {'windows': 3, 'tokens': 'detections', 'detector': 'centernet'}}
+    assert recipe.detecting({'camera': None}).encoders == recipe.encoders
+
+
 @pytest.mark.parametrize('text, words', [
     ('steps: 3', 'steps'), ('training: {steps: 0}', 'at least 1'), ('training: {pace: 1}', 'pace'),
     ('split: half', 'one of scene, mini, none'), ('night_images: dark', 'night_80dimgaussian7'),

@@ -108,6 +108,6 @@ SENSOR = Sensor(
         ('<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
          'one for each camera, latched or not; without it `encoder.nominal_fov` is used'),
     ), 'the cameras', 'one message for each set of images'),
-    reads_like='objects', dataset=DatasetReader(camera_frame, readings),
+    detects={'tokens': 'detections'}, reads_like='objects', dataset=DatasetReader(camera_frame, readings),
     head=HeadTraining(head_inputs, head_network, PretrainingConfig(
         epochs=24, batch=32, learning_rate=2e-3, dropout=.1, hidden=64), {'tokens': 'objects'}))

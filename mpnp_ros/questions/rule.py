@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpnp_ros.modalities.heads import Channel
 from mpnp_ros.questions.phrasing import Meaning
-from mpnp_ros.questions.vocabulary import MAX_COUNT, THING, lies
+from mpnp_ros.questions.vocabulary import MAX_COUNT, THING, Channel, lies
 from mpnp_ros.questions.wording import Description, descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
 
@@ -20,7 +19,7 @@ PRESENT = 0.5
 
 def rule_answer(question: str | Meaning | None, tokens: ModalityTokens,
                 channels: Sequence[Channel]) -> str | None:
-    """The answer to a question of the package's templates by the expected numbers in tokens; None for others.
+    """Return the answer to a question of the package's templates by the expected numbers in tokens, or None.
 
     question: its text, or its meaning; None: of no template.  tokens: values [P, C] in the order of
     ``channels``, with azimuths.
@@ -44,7 +43,7 @@ def rule_answer(question: str | Meaning | None, tokens: ModalityTokens,
 
 
 def parse_question(question: str) -> Meaning | None:
-    """The parts of a question, or None if it follows no template of the forms "any" and "me"."""
+    """Return the parts of a question, or None if it follows no template of the forms "any" and "me"."""
     wording = read_question(question)
     if wording is None or wording.kind[2] not in FORMS:
         return None
@@ -60,7 +59,7 @@ class _Counts:
         self.channels, self._tokens = channels, tokens
 
     def of(self, thing: Description, direction: str | None, reach: float | None = None) -> np.ndarray:
-        """The numbers [C] there, 0 for channels that do not match the description."""
+        """Return the numbers [C] there, 0 for channels that do not match the description."""
         tokens = self._tokens
         there = np.ones(tokens.count, bool)
         if direction is not None:
@@ -72,7 +71,7 @@ class _Counts:
         return tokens.values[there].astype(np.float64).sum(0) * fits
 
     def likeliest(self, numbers: np.ndarray, part: int) -> str:
-        """The category (part 0) or status (part 1) of most of the objects."""
+        """Return the category (part 0) or status (part 1) of most of the objects."""
         totals: dict[str, float] = {}
         for channel, number in zip(self.channels, numbers, strict=True):
             name = channel[part]
