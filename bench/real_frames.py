@@ -27,8 +27,8 @@ import torch
 from bench.real_matching import RANGES, MatchCounts, match
 from bench.study.rule import rule_answer
 from mpnp_ros.detection.boxes import CategoryBoxes
+from mpnp_ros.detection.clusters import clusters_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
-from mpnp_ros.detection.ground import above_ground
 from mpnp_ros.detection.lift import Camera
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -57,8 +57,6 @@ ENCODER = TrueObjects(SCOPE).fingerprint
 """What the shipped links to object counts read."""
 AWAY = math.radians(120)
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
-OWN_BODY = 2.2
-"""Metres from the origin within which LiDAR points lie on the vehicle itself."""
 BY_CAMERA, BY_LIDAR = 'camera', 'LiDAR in boxes'
 View = dict[str, ModalityTokens]
 """Sample token -> the tokens of a key frame."""
@@ -129,14 +127,12 @@ def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEnc
     """
     assert frame.lidar is not None  # the caller has checked
     cloud = frame.lidar.extrinsics.apply(read_lidar(frame.lidar.path)[:, :3].astype(np.float64))
-    cloud = cloud[np.isfinite(cloud).all(1) & (np.hypot(*cloud[:, :2].T) > OWN_BODY)]
     moved = {name.lower(): frame.ego_pose.inverse() @ item.ego_pose @ item.extrinsics
              for name, item in frame.cameras.items()}
     views = tuple(replace(view, rotation=moved[view.name].rotation, position=moved[view.name].translation)
                   for view in images.views)
     cameras: tuple[Camera, ...] = tuple(encoder.camera(view) for view in views)
-    return encoder.lift(replace(images, views=views), seen, cameras, cloud[above_ground(cloud)],
-                        SCOPE.min_points)
+    return encoder.lift(replace(images, views=views), seen, cameras, clusters_of(cloud), SCOPE.min_points)
 
 
 def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswers | None,
