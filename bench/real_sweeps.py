@@ -1,13 +1,14 @@
-"""The moments of a drive: every LiDAR sweep with the images nearest to it, in the order of their time."""
+"""The moments of a real drive: each LiDAR sweep with the images nearest to it, in the order of their time."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
-from mpnp_ros.nuscenes.sensor_files import read_image, read_lidar
+from mpnp_ros.modalities.camera.images import CameraFrame
+from mpnp_ros.modalities.camera.registration import camera_view
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
@@ -19,45 +20,55 @@ TOGETHER = round(0.11 * SECOND)
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One sweep.
+    """One sweep, or a key frame without one.
 
-    ego: pose of the vehicle.  images: with the poses that the cameras had, in the frame of the vehicle at the
-    time of the sweep.  cloud: [N, 3] metres in that frame.  key_frame: with true objects; None between them.
+    ego: pose of the vehicle.  images: with the places that the cameras had, in the frame of the vehicle at
+    the time of the sweep; possibly none.  cloud: [N, 3] metres in that frame; None: there is no LiDAR.
+    key_frame: with true objects; None between them.
     """
 
     stamp_ns: int
     ego: Transform
     images: CameraFrame
-    cloud: np.ndarray
+    cloud: np.ndarray | None
     key_frame: KeyFrame | None
 
 
 def moments_of(tables: NuScenes, scene: str) -> Iterator[Moment]:
-    """Yield the moments of a scene; a key frame without a LiDAR is left out."""
-    frames = {frame.lidar.stamp_ns: frame for frame in tables.key_frames(scene) if frame.lidar is not None}
+    """Yield the moments of a scene, one by one: images are large."""
+    frames = list(tables.key_frames(scene))
+    of_sweep = {frame.lidar.stamp_ns: frame for frame in frames if frame.lidar is not None}
     readings = tables.readings(scene)
     images = [reading for reading in readings if reading.modality == 'camera' and not reading.is_key_frame]
-    for sweep in (reading for reading in readings if reading.modality == 'lidar'):
-        key_frame, nearest = frames.get(sweep.stamp_ns), {}
-        for image in images if key_frame is None else ():
-            gap = abs(image.stamp_ns - sweep.stamp_ns)
-            best = nearest.get(image.channel)
-            if gap < TOGETHER and (best is None or gap < abs(best.stamp_ns - sweep.stamp_ns)):
-                nearest[image.channel] = image
-        yield moment(sweep, nearest if key_frame is None else key_frame.cameras, key_frame)
+    order: list[tuple[int, SensorReading | KeyFrame]] = [
+        (reading.stamp_ns, reading) for reading in readings if reading.modality == 'lidar']
+    order += [(frame.stamp_ns, frame) for frame in frames if frame.lidar is None]
+    for stamp_ns, item in sorted(order, key=lambda entry: entry[0]):
+        frame = item if isinstance(item, KeyFrame) else of_sweep.get(stamp_ns)
+        if frame is not None:
+            yield moment_of(frame)
+        elif isinstance(item, SensorReading):
+            near: dict[str, SensorReading] = {}
+            for image in images:
+                gap, best = abs(image.stamp_ns - stamp_ns), near.get(image.channel)
+                if gap < TOGETHER and (best is None or gap < abs(best.stamp_ns - stamp_ns)):
+                    near[image.channel] = image
+            yield Moment(stamp_ns, item.ego_pose, _images(near, item.ego_pose, stamp_ns), _cloud(item), None)
 
 
-def moment(sweep: SensorReading, cameras: dict[str, SensorReading], key_frame: KeyFrame | None) -> Moment:
-    """Return the moment of a sweep and its images."""
-    cloud = sweep.extrinsics.apply(read_lidar(sweep.path)[:, :3].astype(np.float64))
-    views = []
-    for name, item in cameras.items():
-        there = sweep.ego_pose.inverse() @ item.ego_pose @ item.extrinsics
-        views.append(CameraView(name.lower(), read_image(item), item.intrinsics, there.rotation,
-                                item.stamp_ns, position=there.translation))
-    return Moment(sweep.stamp_ns, sweep.ego_pose, CameraFrame(tuple(views)), cloud, key_frame)
+def moment_of(frame: KeyFrame) -> Moment:
+    """Return the moment of a key frame."""
+    stamp_ns = frame.lidar.stamp_ns if frame.lidar else frame.stamp_ns
+    return Moment(stamp_ns, frame.ego_pose, _images(frame.cameras, frame.ego_pose, stamp_ns),
+                  _cloud(frame.lidar) if frame.lidar else None, frame)
 
 
-def at_sweep(images: CameraFrame, stamp_ns: int) -> CameraFrame:
-    """Return the same images as of one time, which the objects in them have then."""
-    return replace(images, views=tuple(replace(view, stamp_ns=stamp_ns) for view in images.views))
+def _images(cameras: Mapping[str, SensorReading], ego: Transform, stamp_ns: int) -> CameraFrame:
+    """Return images with the places of their cameras at their own times, stamped with one time."""
+    return CameraFrame(tuple(
+        replace(camera_view(name, item).moved(ego.inverse() @ item.ego_pose), stamp_ns=stamp_ns)
+        for name, item in cameras.items()))
+
+
+def _cloud(sweep: SensorReading) -> np.ndarray:
+    return sweep.extrinsics.apply(read_lidar(sweep.path)[:, :3].astype(np.float64))

@@ -204,7 +204,8 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
     else:
         trust = np.array([height_deviation, ground_deviation]) ** -2
         distance = math.exp(float(trust @ np.log([by_height, by_ground]) / trust.sum()))
-        deviation = float(trust.sum() ** -.5)
+        apart = abs(math.log(by_height / by_ground)) / math.hypot(height_deviation, ground_deviation)
+        deviation = float(trust.sum() ** -.5) * max(1., apart)  # where both disagree neither is as good
     distance += DEPTH[category]
     azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
     return ViewedObject(camera, source, box, existence, categories, rider, distance, deviation * distance,

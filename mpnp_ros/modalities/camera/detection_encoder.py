@@ -65,8 +65,12 @@ class CameraDetectionEncoder:
         """
         if not frame.views:
             raise ImageError('the camera frame has no views; a set must hold at least one image')
-        seen, cameras = zip(*(self.look(view) for view in frame.views), strict=True)
-        return self.lift(frame, seen, cameras, clusters, min_points)
+        return self.lift(frame, *self.look_at(frame), clusters, min_points)
+
+    def look_at(self, frame: CameraFrame) -> tuple[tuple[CategoryBoxes, ...], tuple[Camera, ...]]:
+        """Return the objects in each view, and its calibration."""
+        pairs = [self.look(view) for view in frame.views]
+        return tuple(boxes for boxes, _ in pairs), tuple(camera for _, camera in pairs)
 
     def lift(self, frame: CameraFrame, seen: tuple[CategoryBoxes, ...], cameras: tuple[Camera, ...],
              clusters: Clusters | None = None, min_points: int = 0) -> Detections:

@@ -254,7 +254,8 @@ class CameraNode(SynchronizedEncoder):
                 self._objects = self.create_publisher(message_class(BOXES), OBJECTS.format(modality='camera'),
                                                       qos_profile(RELIABLE))
             except ConfigurationError as error:
-                self.get_logger().info(f'objects are not published: {error}')
+                log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
+                log.info(f'objects are not published: {error}')
 
     def _take_points(self, topic: str, message: Any) -> None:
         item, sweeps = self.receive(topic, 'points', message), self._sweeps

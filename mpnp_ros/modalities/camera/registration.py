@@ -38,10 +38,13 @@ def build_encoder(config: CameraConfig) -> Encoder:
 
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """Return the images of a key frame as JPEG bytes with their calibration."""
-    return CameraFrame(tuple(
-        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns,
-                   position=item.extrinsics.translation)
-        for name, item in frame.cameras.items()))
+    return CameraFrame(tuple(camera_view(name, item) for name, item in frame.cameras.items()))
+
+
+def camera_view(channel: str, item: SensorReading) -> CameraView:
+    """Return one image as JPEG bytes with its calibration."""
+    return CameraView(channel.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation,
+                      item.stamp_ns, position=item.extrinsics.translation)
 
 
 def readings(frame: KeyFrame) -> Iterable[SensorReading]:
