@@ -120,10 +120,10 @@ SENSOR = Sensor(
          'one for each camera, latched or not; without it `encoder.nominal_fov` is used'),
     ), 'the cameras', 'one message for each set of images') + (
         Endpoint('camera_encoder', SUBSCRIBES, '<points_topic>', 'sensor_msgs/msg/PointCloud2',
-                 'distances of detections and what moves; only if the parameter names it', SENSOR_DATA),
+                 'how far detected objects are, and what moves; only if the parameter names it', SENSOR_DATA),
         Endpoint('camera_encoder', SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
-                 'with detections: pose of the robot, by which it is told what moves; `/tf` too',
-                 SENSOR_DATA),
+                 'pose of the robot, by which it is told what moves; only with detections', SENSOR_DATA),
+        Endpoint('camera_encoder', SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
         Endpoint('camera_encoder', PUBLISHES, OBJECTS.format(modality='camera'),
                  'vision_msgs/msg/Detection3DArray', 'what is detected, for RViz and Foxglove; only with '
                  'detections', RELIABLE)),
