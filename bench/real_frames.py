@@ -5,7 +5,8 @@
 
 What the detector finds of the annotated objects, and how many questions are answered rightly from its tokens:
 by a fixed rule, and by the shipped links to object counts on the language model.  Distances come from the
-camera alone, or from LiDAR points in the boxes.  Beside them are the most frequent answer of each text, and
+camera alone, or from the clusters of LiDAR points that boxes cover; whether objects move is a guess, or is
+seen in the sweeps and images between key frames.  Beside them are the most frequent answer of each text, and
 the same tokens turned by 120 degrees.  A page gathers the runs: each adds its rows to the figures there.
 """
 from __future__ import annotations
@@ -15,19 +16,20 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.real_matching import RANGES, MatchCounts, match
+from bench.real_matching import RANGES, MatchCounts, MotionCounts, match
+from bench.real_sweeps import Moment, moment_of, moments_of
 from mpnp_ros.detection.boxes import CategoryBoxes
+from mpnp_ros.detection.clusters import ClusterTracker, clusters_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
-from mpnp_ros.detection.ground import above_ground
 from mpnp_ros.detection.lift import Camera
+from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link
@@ -36,8 +38,6 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.modalities.camera.images import CameraFrame
-from mpnp_ros.modalities.camera.registration import camera_frame
-from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
@@ -56,11 +56,11 @@ HEADINGS = 6
 ENCODER = TrueObjects(SCOPE).fingerprint
 """What the shipped links to object counts read."""
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
-OWN_BODY = 2.2
-"""Metres from the origin within which LiDAR points lie on the vehicle itself."""
 BY_CAMERA, BY_LIDAR = 'camera', 'LiDAR in boxes'
 BY_HAND = '## mpnp evaluate'
 """Where the part of the page begins that this program does not write."""
+WITH_MOTION = {BY_CAMERA: 'camera + motion', BY_LIDAR: 'camera + LiDAR + motion'}
+"""The same ways with statuses by motion, over all sweeps."""
 View = dict[str, ModalityTokens]
 """Sample token -> the tokens of a key frame."""
 
@@ -97,47 +97,71 @@ def measure(root: Path, encoder: CameraDetectionEncoder, answering: LinkAnswers 
             questions: int, threads: int = 1) -> dict[str, Any]:
     """Return all figures of one root; threads: of the language model."""
     tables = NuScenes(root)
-    frames = [frame for scene in tables.scenes for frame in tables.key_frames(scene['name'])]
-    spent = []
-    views: dict[str, View] = {BY_CAMERA: {}, BY_LIDAR: {}}
-    tallies = {way: MatchCounts() for way in views}
+    frames, spent = [], []
+    ways = (*WITH_MOTION, *WITH_MOTION.values())
+    views: dict[str, View] = {way: {} for way in ways}
+    tallies = {way: MatchCounts() for way in ways}
+    moved = {way: MotionCounts() for way in WITH_MOTION.values()}
     torch.set_num_threads(1)  # as an encoder node on two cores does
-    for frame in frames:
-        images = camera_frame(frame)
-        started = time.process_time()
-        seen, cameras = zip(*(encoder.look(view) for view in images.views), strict=True)
-        found = {BY_CAMERA: encoder.lift(images, seen, cameras)}
-        spent.append(time.process_time() - started)
-        if frame.lidar is not None:
-            found[BY_LIDAR] = with_lidar(frame, images, encoder, seen)
-        for way, detections in found.items():
-            views[way][frame.token] = detection_tokens(detections, OBJECTS, ENCODER, SCOPE.max_distance)
-            tallies[way].add(match(detections, frame.objects, cameras), SCOPE)
+    for scene in tables.scenes:
+        motion = DriveMotion()
+        for moment in moments_of(tables, scene['name']):
+            started = time.process_time()
+            seen, cameras = encoder.look_at(moment.images)
+            found = {BY_CAMERA: encoder.lift(moment.images, seen, cameras)} if cameras else {}
+            spent += [time.process_time() - started] if moment.key_frame else []
+            found = motion.follow(moment, encoder, found, seen, cameras)
+            if moment.key_frame is None:
+                continue
+            frames.append(moment.key_frame)
+            for way, detections in found.items():
+                views[way][moment.key_frame.token] = detection_tokens(detections, OBJECTS, ENCODER,
+                                                                      SCOPE.max_distance)
+                matches = match(detections, moment.key_frame.objects, cameras)
+                tallies[way].add(matches, SCOPE)
+                if way in moved:
+                    moved[way].add(matches, SCOPE.max_distance)
     torch.set_num_threads(threads)
     dataset = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=2000, scope=SCOPE)
     return {
         'frames': len(frames), 'streets': len(tables.scenes), 'questions': len(dataset.examples),
         'cpu_seconds': float(np.median(spent)), 'encoder': encoder.fingerprint,
-        'found': {way: {'rows': tally.rows(), **tally.errors()} for way, tally in tallies.items()},
+        'found': {way: {'rows': tally.rows(), **tally.errors()} for way, tally in tallies.items()
+                  if way in WITH_MOTION and views[way]},
+        'motion': {way: counts.figures() for way, counts in moved.items() if counts.rows},
         'right': answers(dataset, {way: view for way, view in views.items() if view}, answering, questions)}
 
 
+class DriveMotion:
+    """What is seen of motion up to a moment of a drive."""
+
+    def __init__(self) -> None:
+        self._clusters = ClusterTracker()
+        self._boxes = {way: MotionTracker() for way in WITH_MOTION}
+
+    def follow(self, moment: Moment, encoder: CameraDetectionEncoder, found: Mapping[str, Detections],
+               seen: tuple[CategoryBoxes, ...], cameras: tuple[Camera, ...]) -> dict[str, Detections]:
+        """Return what is found in a moment, with distances by LiDAR, and with motion, by the way."""
+        made = dict(found)
+        if moment.cloud is not None:
+            clusters = self._clusters.follow(clusters_of(moment.cloud), moment.stamp_ns, moment.ego)
+            if cameras:
+                made[BY_LIDAR] = encoder.lift(moment.images, seen, cameras, clusters, SCOPE.min_points)
+        for way in list(made):
+            made[WITH_MOTION[way]] = self._boxes[way].follow(made[way], moment.ego)
+        return made
+
+
 def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEncoder,
-               seen: tuple[CategoryBoxes, ...]) -> Detections:
-    """Return the objects with distances from the sweep of a key frame.
+               seen: tuple[CategoryBoxes, ...], min_points: int = SCOPE.min_points) -> Detections:
+    """Return the objects of a key frame with distances from its sweep, of boxes with so many points.
 
     Cameras are moved by the way of the vehicle between their stamps and that of the sweep.
     """
-    assert frame.lidar is not None  # the caller has checked
-    cloud = frame.lidar.extrinsics.apply(read_lidar(frame.lidar.path)[:, :3].astype(np.float64))
-    cloud = cloud[np.isfinite(cloud).all(1) & (np.hypot(*cloud[:, :2].T) > OWN_BODY)]
-    moved = {name.lower(): frame.ego_pose.inverse() @ item.ego_pose @ item.extrinsics
-             for name, item in frame.cameras.items()}
-    views = tuple(replace(view, rotation=moved[view.name].rotation, position=moved[view.name].translation)
-                  for view in images.views)
-    cameras: tuple[Camera, ...] = tuple(encoder.camera(view) for view in views)
-    return encoder.lift(replace(images, views=views), seen, cameras, cloud[above_ground(cloud)],
-                        SCOPE.min_points)
+    moment = moment_of(frame)
+    assert moment.cloud is not None  # the caller has checked
+    cameras = tuple(encoder.camera(view) for view in moment.images.views)
+    return encoder.lift(moment.images, seen, cameras, clusters_of(moment.cloud), min_points)
 
 
 def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswers | None,
@@ -215,9 +239,10 @@ differences, not levels.  Intervals are over key frames and too narrow for that 
 
 Questions are those of the generator: objects within 30 m with 5 points or more. Turned away: the same
 tokens turned by 120 degrees. Blind: links without anything seen. Camera: distances from the ground and the
-height of boxes. LiDAR in boxes: distances from LiDAR points in boxes; boxes with fewer than 5 points are
-left out. Nothing measures motion here: how often objects move is a guess that was made beforehand. So is
-the table that makes probabilities of scores.
+height of boxes. LiDAR in boxes: distances from the clusters of LiDAR points that boxes cover; boxes that
+cover fewer than 5 points are left out. How often objects move is a guess that was made beforehand; so is the
+table that makes probabilities of scores. With motion: it is seen in the sweeps and images up to a key frame
+whether an object moves.
 
 What was known of pandaset_002 before: the share of true boxes above two scores when that table was written;
 and one key frame, in which parts of one car in neighbouring images were seen to count twice. Before that
@@ -255,6 +280,14 @@ def text_of(root: str, runs: dict[str, dict[str, Any]]) -> str:
                           f'90 % {found["distance_90"]:.3f}, bias '
                           f'{found["distance_bias"]:+.3f}.  Direction: median '
                           f'{found["direction_median"]:.1f}, 90 % {found["direction_90"]:.1f} degrees.']
+    moved = [(detector, way, row) for detector, run in runs.items()
+             for way, row in run.get('motion', {}).items()]
+    if moved:
+        lines += ['', 'Moving or not, of objects found within 30 m that have a status:', '',
+                  '| detector | way | objects | right | by the guess | Brier score | of the guess |',
+                  '|---|---|---|---|---|---|---|']
+        lines += [f'| {detector} | {way} | {row["objects"]} | {row["right"]:.1f} % | {row["prior"]:.1f} % | '
+                  f'{row["brier"]:.3f} | {row["prior_brier"]:.3f} |' for detector, way, row in moved]
     return '\n'.join([*lines, ''])
 
 

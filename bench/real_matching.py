@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpnp_ros.detection.boxes import area, intersections
+from mpnp_ros.detection.classes import MOVING
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.detection.lift import Camera
 from mpnp_ros.poses import wrap_angle
@@ -21,6 +22,8 @@ OVERLAP, NEAR = 0.3, 2.0
 LEAST_INSIDE = 0.25
 """Share of an annotated box that must lie in an image for a camera to have it."""
 RANGES = ((0, 15), (15, 30), (30, 50))
+STATUSES = ('moving', 'parked', 'stopped', 'standing')
+"""Statuses that say whether an object moves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,3 +155,29 @@ class MatchCounts:
                 'distance_90': float(np.quantile(abs(away), .9)),
                 'distance_bias': float(np.median(away)), 'direction_median': float(np.median(turns)),
                 'direction_90': float(np.quantile(turns, .9)), 'objects': len(away)}
+
+
+@dataclass
+class MotionCounts:
+    """Whether objects move, as it is and as it is said.
+
+    rows: of each object whether it moves, the probability that is said, and how often such objects move.
+    """
+
+    rows: list[tuple[bool, float, float]] = field(default_factory=list)
+
+    def add(self, matches: Matches, within: float) -> None:
+        """Count the objects of one key frame; within: metres."""
+        for said, item in zip(matches.detections.moving, matches.object_of, strict=True):
+            if item is not None and item.distance < within and item.attribute in STATUSES:
+                prior = MOVING['pedestrian' if item.category == 'pedestrian' else 'vehicle']
+                chance = prior if math.isnan(said) else float(said)
+                self.rows.append((item.attribute == 'moving', chance, prior))
+
+    def figures(self) -> dict[str, float]:
+        """Return percent right and Brier scores, of what is said and of the prior."""
+        moves, said, prior = np.array(self.rows, np.float64).T
+        return {'objects': len(moves), 'right': 100 * float(((said > .5) == moves).mean()),
+                'prior': 100 * float(((prior > .5) == moves).mean()),
+                'brier': float(((said - moves) ** 2).mean()),
+                'prior_brier': float(((prior - moves) ** 2).mean())}

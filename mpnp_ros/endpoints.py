@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves', 'calls', 'action'
 SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
+OBJECTS = '{modality}_encoder/objects'
+"""Topic of the objects that an encoder detects."""
 
 
 @dataclass(frozen=True)

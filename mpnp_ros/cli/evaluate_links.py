@@ -72,8 +72,8 @@ def evaluate_links(arguments: Namespace) -> int:
         title, counts = described(test, '' if arguments.qa else what_is_asked_about(scope))
         rows: dict[str, Accuracy] = {}
         comparison = Comparison(
-            method, test, {one.modality: one.channels for one in encoders if hasattr(one, 'channels')},
-            train=rest.examples, truth=truth, seed=recipe.seed, files=QuestionFiles())
+            method, test,
+            {encoder.modality: encoder.channels for encoder in encoders if hasattr(encoder, 'channels')}, train=rest.examples, truth=truth, seed=recipe.seed, files=QuestionFiles())
         with progress(name, 'row', arguments.quiet) as show:
             for label, row in comparison.rows():
                 rows[label] = row

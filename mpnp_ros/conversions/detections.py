@@ -5,6 +5,7 @@ vision_msgs is not a part of every installation, so it is imported where a detec
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,10 +14,13 @@ from geometry_msgs.msg import Pose
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from mpnp_ros.conversions.messages import from_nanoseconds
+from mpnp_ros.detection.detections import Detections
 from mpnp_ros.detection.hypotheses import Hypotheses
 from mpnp_ros.errors import ConfigurationError, DetectionsError
 from mpnp_ros.modalities.detections.places import ImageBoxes, SpaceBoxes
 from mpnp_ros.poses import rotation_from_quaternion
+from mpnp_ros.questions.vocabulary import CATEGORIES
 
 BOXES, IMAGE_BOXES = 'vision_msgs/msg/Detection3DArray', 'vision_msgs/msg/Detection2DArray'
 MARKERS = 'visualization_msgs/msg/MarkerArray'
@@ -24,6 +28,14 @@ TYPES = {'boxes': BOXES, 'image_boxes': IMAGE_BOXES, 'markers': MARKERS}
 """Types of messages that are read, by the word of the parameter."""
 SOLID = (Marker.CUBE, Marker.SPHERE, Marker.CYLINDER, Marker.MESH_RESOURCE)
 OUTLINE = (Marker.LINE_STRIP, Marker.LINE_LIST)
+TYPICAL = {'barrier': (.5, 2., 1.), 'bicycle': (1.7, .6, 1.3), 'bus': (11., 2.9, 3.4), 'car': (4.6, 1.9, 1.7),
+           'construction vehicle': (6., 2.8, 3.1), 'motorcycle': (2.1, .8, 1.5), 'pedestrian': (.7, .7, 1.75),
+           'traffic cone': (.4, .4, .9), 'trailer': (12., 2.9, 3.8), 'truck': (6.9, 2.5, 2.9)}
+"""Metres, length, width and height of objects whose size is not known."""
+LEAST_TOLD = 0.02
+"""Categories of lower probability are left out, but for the likeliest one."""
+TELLING = 1.0
+"""Metres/second, velocity from which on it shows where an object heads."""
 
 
 class StampedMarkers:
@@ -73,6 +85,46 @@ def from_detections_3d(message: Any) -> SpaceBoxes:
                           np.array(likely.pose.covariance).reshape(6, 6)[:3, :3])
     return _checked(SpaceBoxes(tuple(hypotheses), _rows(centre, 3), _rows(size, 3), _rows(axis, 3),
                                _rows(covariance, 3, 3), message.header.frame_id))
+
+
+def to_detections_3d(detections: Detections) -> Any:
+    """Return objects as a Detection3DArray.
+
+    The score of a hypothesis is the probability of an object of that category.  A size that is not known is
+    that of a typical object, and a heading that is not known is ahead, or along its velocity.
+    """
+    kinds = importlib.import_module('vision_msgs.msg')
+    message = kinds.Detection3DArray()
+    message.header = Header(stamp=from_nanoseconds(detections.stamp_ns), frame_id=detections.frame_id)
+    spread = np.nan_to_num(detections.range_deviation)
+    for row in range(len(detections)):
+        chances = detections.existence[row] * detections.categories[row]
+        item = kinds.Detection3D(header=message.header)
+        item.id = str(detections.track[row]) if detections.track[row] >= 0 else ''
+        size = np.where(np.isnan(detections.size[row]), TYPICAL[CATEGORIES[int(chances.argmax())]],
+                        detections.size[row])
+        yaw, speed = detections.yaw[row], detections.velocity[row]
+        if np.isnan(yaw):
+            yaw = math.atan2(speed[1], speed[0]) if np.hypot(*speed) > TELLING else 0.
+        pose = Pose()
+        pose.position.x, pose.position.y = map(float, detections.position[row])
+        pose.position.z = float(size[2]) / 2
+        pose.orientation.z, pose.orientation.w = math.sin(yaw / 2), math.cos(yaw / 2)
+        item.bbox.center = pose
+        item.bbox.size.x, item.bbox.size.y, item.bbox.size.z = map(float, size)
+        unit = detections.position[row] / max(1e-6, float(detections.distance[row]))
+        along = np.outer(unit, unit) * spread[row] ** 2
+        for category in np.argsort(-chances):
+            if chances[category] < LEAST_TOLD and item.results:
+                break
+            result = kinds.ObjectHypothesisWithPose()
+            result.hypothesis.class_id = CATEGORIES[category]
+            result.hypothesis.score = float(chances[category])
+            result.pose.pose = pose
+            result.pose.covariance[0:2], result.pose.covariance[6:8] = along
+            item.results.append(result)
+        message.detections.append(item)
+    return message
 
 
 def from_detections_2d(message: Any) -> ImageBoxes:

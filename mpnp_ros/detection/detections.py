@@ -16,7 +16,7 @@ from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
 
 PER_OBJECT = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
-              'range_deviation', 'boxes', 'source_index', 'track')
+              'range_deviation', 'cross_deviation', 'motion_evidence', 'boxes', 'source_index', 'track')
 """Fields of Detections with a row for each object."""
 ROUNDING = 1e-6
 """Degrees."""
@@ -39,6 +39,9 @@ class Detections:
     size: [n, 3] metres, length, width and height; NaN: not known.
     yaw: [n] radians; NaN: not known.
     range_deviation: [n] metres, standard deviation of the distance; NaN: not known.
+    cross_deviation: [n] metres, standard deviation across the line of sight; NaN: not known.
+    motion_evidence: [n] log of how much likelier what a sensor measured is if the object moves than if it
+    stands; NaN: not known.
     boxes: [n, 4] pixels, left, top, right and bottom in the image of its source; NaN: none.
     sources: names of views or sensors.  source_index: [n] uint16, the source of each; NO_SOURCE: none.
     track: [n] int64, the same for one object over time; -1: not tracked.
@@ -57,6 +60,8 @@ class Detections:
     size: np.ndarray = field(default_factory=lambda: _unknown(0, 3))
     yaw: np.ndarray = field(default_factory=lambda: _unknown(0))
     range_deviation: np.ndarray = field(default_factory=lambda: _unknown(0))
+    cross_deviation: np.ndarray = field(default_factory=lambda: _unknown(0))
+    motion_evidence: np.ndarray = field(default_factory=lambda: _unknown(0))
     boxes: np.ndarray = field(default_factory=lambda: _unknown(0, 4))
     sources: tuple[str, ...] = ()
     source_index: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
@@ -71,7 +76,7 @@ class Detections:
         n = len(self.position)
         fill = {'moving': _unknown(n), 'rider': _unknown(n), 'velocity': _unknown(n, 2),
                 'size': _unknown(n, 3), 'yaw': _unknown(n), 'range_deviation': _unknown(n),
-                'boxes': _unknown(n, 4),
+                'cross_deviation': _unknown(n), 'motion_evidence': _unknown(n), 'boxes': _unknown(n, 4),
                 'source_index': np.full(n, NO_SOURCE, np.uint16), 'track': np.full(n, -1)}
         for name, unknown in fill.items():
             if n and not len(getattr(self, name)):

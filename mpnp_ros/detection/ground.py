@@ -15,9 +15,14 @@ CLEAR = 0.25
 
 def above_ground(points: np.ndarray) -> np.ndarray:
     """Return which points [N, 3] of the base frame belong to objects, not to the ground, bool [N]."""
+    return heights_above_ground(points) > CLEAR
+
+
+def heights_above_ground(points: np.ndarray) -> np.ndarray:
+    """Return how far points [N, 3] of the base frame lie above the ground, [N] metres."""
     ground = ground_heights(points)
     place = _cells(points).clip(0, len(ground) - 1)
-    return points[:, 2] - ground[place[:, 0], place[:, 1]] > CLEAR
+    return points[:, 2] - ground[place[:, 0], place[:, 1]]
 
 
 def ground_heights(points: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """From boxes in the images of calibrated cameras to objects around the robot.
 
-Direction and distance of a box: from LiDAR points in it where they are given, else from where its lower edge
-meets the ground and from how tall it is.  The ground is flat and at height 0 of the base frame.
+Distance of a box: from the cluster of LiDAR points that it covers where these are given, else from where its
+lower edge meets the ground and from how tall it is.  The ground is flat and at height 0 of the base frame.
+A cluster as large as one object is one object, however many boxes lie on it.
 """
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from mpnp_ros.detection.boxes import KIND, CategoryBoxes, area, intersections
 from mpnp_ros.detection.classes import CATEGORY_COUNT
+from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.detections import Detections
+from mpnp_ros.detection.ranging import Claim, ProjectedClusters, share_points, supported
 from mpnp_ros.poses import wrap_angle
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
@@ -37,8 +40,10 @@ BORDER = 0.01
 """Share of an image at its border that a box must reach to be cut by it."""
 CUT_BELOW = 6.
 """Greatest distance of what reaches the lower border, metres."""
-LAYER = 1.2
-"""Metres between LiDAR points of one object, at most, one behind another."""
+LARGEST = {VEHICLE: 6.0, CYCLE: 2.2, PERSON: 0.9}
+"""Metres, length of a cluster that can be one object, by kind."""
+APART = 3.0
+"""Metres between the places of two objects from which on LiDAR tells them apart."""
 RIDER_SEEN, RIDER_UNSEEN = 0.9, 0.15
 """Probability of a rider where a person is seen on a cycle, and where none is."""
 BESIDE = math.radians(2.5)
@@ -71,7 +76,7 @@ class ViewedObject:
 
     distance: horizontal metres from the camera; deviation: of it.  heading: [2] horizontal unit vector.
     edges: azimuths of its left and right side as seen from the camera, radians.  cut: a border of the image
-    hides a side of it.  measured: LiDAR tells the distance.  points: of LiDAR, in the box.
+    hides a side of it.  claim: points of LiDAR that tell the distance.
     """
 
     camera: Camera
@@ -85,8 +90,7 @@ class ViewedObject:
     heading: np.ndarray
     edges: tuple[float, float]
     cut: bool
-    measured: bool = False
-    points: int = 0
+    claim: Claim | None = None
 
     @property
     def position(self) -> np.ndarray:
@@ -104,26 +108,27 @@ class ViewedObject:
         return CATEGORIES[int(self.categories.argmax())]
 
 
-def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], points: np.ndarray | None = None, *,
+def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], clusters: Clusters | None = None, *,
          known: np.ndarray | None = None, min_points: int = 0, max_distance: float = math.inf,
          stamp_ns: int = 0, frame_id: str = 'base_link') -> Detections:
     """Return the objects that cameras see, each once.
 
-    seen: boxes of each camera.  points: [N, 3] metres, LiDAR points of the base frame that lie above the
-    ground, see :func:`mpnp_ros.detection.ground.above_ground`; None: there is no LiDAR.  known: bool [10],
-    categories that the detector can tell.  min_points: boxes with fewer LiDAR points are left out, where
-    points are given.  max_distance: see Detections.
+    seen: boxes of each camera.  clusters: of LiDAR points in the base frame; None: there is no LiDAR.
+    known: bool [10], categories that the detector can tell.  min_points: boxes with fewer LiDAR points are
+    left out, where clusters are given.  max_distance: see Detections.
     """
     sights = [sight for source, (boxes, camera) in enumerate(zip(seen, cameras, strict=True))
-              for sight in one_each(sights_of(boxes, camera, source, points))
-              if points is None or sight.points >= min_points]
-    objects = [joined(group) for group in grouped(sights)]
+              for sight in one_each(sights_of(boxes, camera, source, clusters), clusters)
+              if clusters is None or (len(sight.claim.points) if sight.claim else 0) >= min_points]
+    objects = [joined(group) for group in grouped(sights, clusters)]
     n = len(objects)
+    evidence = np.array([math.nan if clusters is None or sight.claim is None else
+                         clusters.evidence[sight.claim.cluster] for sight in objects])
     return Detections(
         position=np.array([sight.position for sight in objects]).reshape(n, 2),
         existence=np.array([sight.existence for sight in objects]),
         categories=np.array([sight.categories for sight in objects]).reshape(n, CATEGORY_COUNT),
-        rider=np.array([sight.rider for sight in objects]),
+        motion_evidence=evidence, rider=np.array([sight.rider for sight in objects]),
         range_deviation=np.array([sight.deviation for sight in objects]),
         boxes=np.array([sight.box for sight in objects]).reshape(n, 4),
         sources=tuple(camera.name for camera in cameras),
@@ -132,11 +137,12 @@ def lift(seen: Sequence[CategoryBoxes], cameras: Sequence[Camera], points: np.nd
         max_distance=max_distance, stamp_ns=stamp_ns, frame_id=frame_id)
 
 
-def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarray | None = None,
+def sights_of(seen: CategoryBoxes, camera: Camera, source: int, clusters: Clusters | None = None,
               ) -> list[ViewedObject]:
     """Return what one camera sees; a person on a cycle is part of it."""
     pairs, kind = riders(seen), seen.kind
-    projected = camera.project(points) if points is not None and len(points) else None
+    projected = None if clusters is None else ProjectedClusters(
+        clusters, *camera.project(clusters.points), camera.position, camera.size)
     made = []
     for place in range(len(seen)):
         if place in pairs.values():
@@ -148,14 +154,8 @@ def sights_of(seen: CategoryBoxes, camera: Camera, source: int, points: np.ndarr
             other = seen.boxes[pairs[place]]
             box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
         sight = _by_sight(camera, source, box, float(seen.existence[place]), seen.categories[place], rider)
-        if points is not None:
-            inside = np.zeros(0, int)
-            if projected is not None:  # in the middle of the box: at its sides there is often something else
-                pixels, ahead = projected
-                margin = (box[2:] - box[:2]) * [.1, .05]
-                within = (pixels > box[:2] + margin).all(1) & (pixels < box[2:] - margin).all(1)
-                inside = np.flatnonzero(within & (ahead > .5))
-            sight = _measured(sight, points[inside])
+        if projected is not None:
+            sight = _measured(sight, projected)
         made.append(sight)
     return made
 
@@ -204,7 +204,8 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
     else:
         trust = np.array([height_deviation, ground_deviation]) ** -2
         distance = math.exp(float(trust @ np.log([by_height, by_ground]) / trust.sum()))
-        deviation = float(trust.sum() ** -.5)
+        apart = abs(math.log(by_height / by_ground)) / math.hypot(height_deviation, ground_deviation)
+        deviation = float(trust.sum() ** -.5) * max(1., apart)  # where both disagree neither is as good
     distance += DEPTH[category]
     azimuth = np.arctan2(rays[3:, 1], rays[3:, 0])
     return ViewedObject(camera, source, box, existence, categories, rider, distance, deviation * distance,
@@ -212,28 +213,35 @@ def _by_sight(camera: Camera, source: int, box: np.ndarray, existence: float, ca
                         bool(left < BORDER * width or right > (1 - BORDER) * width))
 
 
-def _measured(sight: ViewedObject, points: np.ndarray) -> ViewedObject:
-    """Return a sight with the distance of LiDAR points: of a large layer near the distance by sight."""
-    if not len(points):
-        return sight
-    away = np.sort(np.hypot(*(points[:, :2] - sight.camera.position[:2]).T))
-    layers = np.split(away, np.flatnonzero(np.diff(away) > LAYER) + 1)
-    worth = [math.log1p(len(layer)) - 1.5 * abs(math.log(np.median(layer).clip(.1) / sight.distance))
-             for layer in layers]
-    layer = layers[int(np.argmax(worth))]
-    if len(layer) < 2:
-        return replace(sight, points=len(layer))
-    distance = float(np.median(layer)) + .6 * DEPTH[sight.category]
-    return replace(sight, distance=distance, deviation=.3 + .02 * distance, measured=True, points=len(layer))
+def _measured(sight: ViewedObject, projected: ProjectedClusters) -> ViewedObject:
+    """Return a sight with the distance and the support of the cluster that its box covers."""
+    claim = projected.claim(sight.box, sight.distance, sight.deviation)
+    if claim is None:
+        unseen = projected.looked(sight.box, sight.distance)
+        return replace(sight, existence=supported(sight.existence, False)) if unseen else sight
+    distance = claim.nearest + max(claim.depth / 2, .8 * DEPTH[sight.category])
+    return replace(sight, existence=supported(sight.existence, True), distance=distance,
+                   deviation=.3 + .02 * distance, claim=claim)
 
 
-def one_each(sights: Sequence[ViewedObject]) -> list[ViewedObject]:
+def one_each(sights: Sequence[ViewedObject], clusters: Clusters | None = None) -> list[ViewedObject]:
     """Return what one camera sees without second boxes of one object: two cars cannot stand in one place."""
     kept: list[ViewedObject] = []
-    for sight in sights:  # the surest first
-        if not any(sight.kind == other.kind == VEHICLE and _one_place(sight, other) for other in kept):
+    for sight in sorted(sights, key=lambda sight: -sight.existence):
+        if not any(_one_cluster(sight, other, clusters) or
+                   sight.kind == other.kind == VEHICLE and _one_place(sight, other) for other in kept):
             kept.append(sight)
     return kept
+
+
+def _one_cluster(first: ViewedObject, second: ViewedObject, clusters: Clusters | None) -> bool:
+    """Whether two boxes of one kind lie on points that can be one object only."""
+    if clusters is None or first.claim is None or second.claim is None or first.kind != second.kind:
+        return False
+    if share_points(first.claim, second.claim):
+        return True
+    place = first.claim.cluster
+    return place == second.claim.cluster and bool(clusters.length[place] < LARGEST.get(first.kind, 0.))
 
 
 def _one_place(first: ViewedObject, second: ViewedObject) -> bool:
@@ -244,10 +252,10 @@ def _one_place(first: ViewedObject, second: ViewedObject) -> bool:
     return apart < .9 and far < .12 and common > .3
 
 
-def grouped(sights: Sequence[ViewedObject]) -> list[list[ViewedObject]]:
+def grouped(sights: Sequence[ViewedObject], clusters: Clusters | None = None) -> list[list[ViewedObject]]:
     """Return the sights of each object: at most one of every camera, the best fitting pairs first."""
     pairs = sorted((misfit, later, earlier) for later in range(len(sights)) for earlier in range(later)
-                   if (misfit := _misfit(sights[later], sights[earlier])) < 1)
+                   if (misfit := _misfit(sights[later], sights[earlier], clusters)) < 1)
     group = list(range(len(sights)))
     for _, later, earlier in pairs:
         merged = [place for place, each in enumerate(group) if each in (group[later], group[earlier])]
@@ -259,9 +267,13 @@ def grouped(sights: Sequence[ViewedObject]) -> list[list[ViewedObject]]:
             for name in dict.fromkeys(group)]
 
 
-def _misfit(first: ViewedObject, second: ViewedObject) -> float:
+def _misfit(first: ViewedObject, second: ViewedObject, clusters: Clusters | None) -> float:
     """Return how badly the sights of two cameras fit as one object; from 1 on they are different objects."""
     if first.source == second.source or first.kind != second.kind:
+        return math.inf
+    if _one_cluster(first, second, clusters):
+        return 0.
+    if first.claim and second.claim and np.hypot(*(first.position - second.position)) > APART:
         return math.inf
     if not (_may_see(first, second.camera) and _may_see(second, first.camera)):
         return math.inf
@@ -294,17 +306,16 @@ def _may_see(sight: ViewedObject, camera: Camera) -> bool:
 
 def joined(group: Sequence[ViewedObject]) -> ViewedObject:
     """Return one sight for those of one object: the place of the best, what all say of its category."""
-    best = min(group, key=lambda sight: (not sight.measured, sight.cut, sight.deviation / sight.distance))
+    best = min(group, key=lambda sight: (sight.claim is None, sight.cut, sight.deviation / sight.distance))
     weights = np.array([sight.existence for sight in group])
     categories = weights @ np.stack([sight.categories for sight in group]) / weights.sum().clip(1e-9)
     riders_seen = [sight.rider for sight in group if not math.isnan(sight.rider)]
-    if best.cut and not best.measured and len(group) > 1:  # each shows a part: the whole is between them
+    if best.cut and best.claim is None and len(group) > 1:  # each shows a part: the whole is between them
         way = np.mean([sight.position for sight in group], axis=0) - best.camera.position[:2]
         distance = float(np.hypot(*way).clip(.1))
         best = replace(best, distance=distance, heading=way / distance)
     return replace(best, existence=float(weights.max()), categories=categories,
-                   rider=max(riders_seen) if riders_seen else math.nan,
-                   points=max(sight.points for sight in group))
+                   rider=max(riders_seen) if riders_seen else math.nan)
 
 
 def sectors_seen(cameras: Sequence[Camera], finer: int = 10) -> np.ndarray:

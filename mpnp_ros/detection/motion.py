@@ -118,7 +118,7 @@ class _Tracks:
     @property
     def prior(self) -> np.ndarray:
         """Log odds of moving before anything is seen."""
-        return _log_odds(self.categories @ PRIOR)
+        return log_odds(self.categories @ PRIOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,8 @@ class MotionTracker:
         """Return the detections with ``moving``, ``velocity``, ``rider`` and ``track`` where these are known.
 
         ego: pose of their frame at their time, in a frame that does not move; None: not known, so that only
-        velocities from the detector are used.  What the detector gives stays.  Frames come in the order of
+        velocities from the detector are used.  What the detector gives stays, but ``motion_evidence`` is
+        averaged with that of the tracks.  Frames come in the order of
         their time; a frame that goes back in time starts anew.
         """
         told = np.isfinite(detections.velocity).all(1)
@@ -171,15 +172,20 @@ class MotionTracker:
         self.concern = ''
         if ego is None:
             self.concern = 'the pose of the robot is not known, so that motion cannot be seen'
-            return replace(detections, moving=moving)
+            odds = log_odds(detections.categories @ PRIOR) + detections.motion_evidence
+            return replace(detections, moving=np.where(np.isnan(moving), _chance(odds), moving))
         self._begin(detections.stamp_ns, ego.translation[:2])
         sights = _sights(detections, ego)
         rows = self._assigned(sights)
         followed, index = self._taken(sights, rows)
         tracks = followed.select(index)
         seen_again = tracks.hits > 1
-        chance = 1 / (1 + np.exp(-tracks.odds))
-        moving = np.where(np.isnan(moving) & seen_again, chance, moving)
+        evidence = np.stack([np.where(seen_again, tracks.odds - tracks.prior, math.nan),
+                             detections.motion_evidence])
+        known = np.isfinite(evidence)
+        pooled = np.where(known, evidence, 0.).sum(0) / known.sum(0).clip(1)
+        chance = _chance(tracks.prior + pooled)
+        moving = np.where(np.isnan(moving) & known.any(0), chance, moving)
         steady = seen_again & (np.trace(tracks.cov[:, 2:, 2:], axis1=1, axis2=2) / 2 < STEADY ** 2)
         velocity = chance[:, None] * tracks.state[:, 2:] @ ego.rotation[:2, :2]
         velocity = np.where(told[:, None] | ~steady[:, None], detections.velocity, velocity)
@@ -236,11 +242,16 @@ def moving_of_velocity(velocity: np.ndarray, categories: np.ndarray) -> np.ndarr
     still, wide = SPEED_DEVIATION ** 2, (categories @ SPREAD) ** 2 + SPEED_DEVIATION ** 2
     square = (velocity ** 2).sum(1)
     gain = .5 * square * (1 / still - 1 / wide) - np.log(wide / still)
-    odds = np.clip(_log_odds(categories @ PRIOR) + gain, -SUREST, SUREST)
+    odds = np.clip(log_odds(categories @ PRIOR) + gain, -SUREST, SUREST)
+    return _chance(odds)
+
+
+def _chance(odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-odds))
 
 
-def _log_odds(chance: np.ndarray) -> np.ndarray:
+def log_odds(chance: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the odds of probabilities, limited where they are nearly 0 or 1."""
     chance = chance.clip(1e-3, 1 - 1e-3)
     return np.log(chance / (1 - chance))
 
@@ -257,7 +268,8 @@ def _sights(detections: Detections, ego: Transform) -> _Sights:
     axes = np.stack([unit, np.stack([-unit[:, 1], unit[:, 0]], 1)], 1) @ turn.T
     along = detections.range_deviation
     along = np.where(np.isnan(along), UNTOLD_DEVIATION * far, along).clip(LEAST_DEVIATION)
-    deviation = np.stack([along, ACROSS + ACROSS_PER_METRE * far], 1)
+    across = np.where(np.isnan(detections.cross_deviation), ACROSS, detections.cross_deviation)
+    deviation = np.stack([along, across + ACROSS_PER_METRE * far], 1)
     return _Sights(detections.position @ turn.T + ego.translation[:2], axes, deviation, detections.categories)
 
 
@@ -336,5 +348,5 @@ def _begun(sights: _Sights, new: np.ndarray, first: int) -> _Tracks:
     state, cov = np.zeros((count, 4)), np.zeros((count, 4, 4))
     state[:, :2], cov[:, :2, :2] = position, noise
     cov[:, 2, 2] = cov[:, 3, 3] = categories @ SPREAD ** 2
-    return _Tracks(first + np.arange(count), state, cov, position, noise, _log_odds(categories @ PRIOR),
+    return _Tracks(first + np.arange(count), state, cov, position, noise, log_odds(categories @ PRIOR),
                    categories, np.ones(count, int), np.zeros(count, int), np.zeros(count))

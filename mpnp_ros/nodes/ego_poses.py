@@ -5,7 +5,7 @@ import bisect
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 from mpnp_ros.conversions.messages import to_nanoseconds
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.nodes.transforms import DEPTH, FIXED, MOVING, pose_matrix
+from mpnp_ros.options import Change, option
 from mpnp_ros.poses import Transform, rotation_from_quaternion
 from mpnp_ros.tokens import SECOND
 
@@ -28,8 +29,21 @@ LATE = SECOND
 """A pose that is older than the newest one by no more is late; by more, time has begun anew."""
 AHEAD = round(0.5 * SECOND)
 """How far a pose is continued beyond the newest one."""
+UNTOLD = 'publish odom to {base} on /tf, or odometry; statuses are as frequent as usual'
+"""What to do where the pose of the robot is not known, and what it means."""
 LIKELY = ('odom', 'map')
 """Frames that do not move, the better first: odometry does not jump."""
+
+
+def fixed_frame_option() -> Any:
+    """Declare the parameter ``fixed_frame`` of a node that tells what moves."""
+    return option('', 'frame that does not move, in which it is seen what moves; empty: odom, or map, or the '
+                      'topmost one of /tf', change=Change.ACTIVATE)
+
+
+def odometry_option() -> Any:
+    """Declare the parameter ``odometry_topic`` of a node that tells what moves."""
+    return option('odom', 'odometry, where /tf does not have it; empty: none', change=Change.ACTIVATE)
 
 
 class PoseHistory:

@@ -129,6 +129,11 @@ class EncoderNode(ManagedNode):
         """Return the input of the encoder, from at least one part."""
         raise NotImplementedError
 
+    def encode(self, frame: Any) -> ModalityTokens:
+        """Return the tokens of a frame."""
+        tokens: ModalityTokens = self.encoder.encode(frame)
+        return tokens
+
     def discover(self, graph: Sequence[Topic]) -> None:
         """Subscribe to discovered topics; called once a second while active."""
 
@@ -269,7 +274,7 @@ class EncoderNode(ManagedNode):
             try:
                 parts[item] = self.part(item)
             except Exception as error:
-                self._reject(item, error)
+                self.reject(item, error)
         tokens = self._tokens(parts) if parts else None
         if tokens is None:
             return
@@ -282,7 +287,7 @@ class EncoderNode(ManagedNode):
         """Encode; on failure, reject the parts that also fail alone and encode the others."""
         try:
             frame = self.frame(list(parts.values()))
-            return self._judged(self.encoder.encode(frame), frame)
+            return self._judged(self.encode(frame), frame)
         except Exception as error:
             faulty: dict[Input, Exception] = {}
             for item, part in parts.items() if isinstance(error, MpnpError) and len(parts) > 1 else ():
@@ -291,7 +296,7 @@ class EncoderNode(ManagedNode):
                 except Exception as own:
                     faulty[item] = own
             for item, reason in (faulty or dict.fromkeys(parts, error)).items():
-                self._reject(item, reason)
+                self.reject(item, reason)
                 del parts[item]
         return self._tokens(parts) if parts else None
 
@@ -307,7 +312,8 @@ class EncoderNode(ManagedNode):
         return dataclasses.replace(tokens, quality=worst if math.isnan(quality) and worst < 1 else quality,
                                    concerns=(*self._health.concerns, *self.concerns.texts()))
 
-    def _reject(self, item: Input, error: Exception) -> None:
+    def reject(self, item: Input, error: Exception) -> None:
+        """Count a message that cannot be used, and say why."""
         self.tally.settle([item.topic], 'rejected')
         kind = '' if isinstance(error, MpnpError) else f'{type(error).__name__}: '
         self.diagnostics.warn(f'{item.topic} refused', f'{item.topic}: {kind}{error}')

@@ -210,7 +210,7 @@ def pose_matrix(quaternion: tuple[float, ...], translation: tuple[float, ...]) -
 
 
 class Mounts:
-    """Mountings of the sensors of one node; :meth:`pose` is called by one thread, the others by any.
+    """Mountings of the sensors of one node; every method may be called from any thread.
 
     The first frame waits a moment for the transforms.  An unknown mounting is a concern while it lasts, and
     the node states its assumption.  A changed mounting is followed.
@@ -220,6 +220,7 @@ class Mounts:
         self._node, self._diagnostics, self._concerns = node, diagnostics, concerns
         self.transforms = Transforms(node, diagnostics)
         self._began: float | None = None
+        self._placing = threading.Lock()
         self._last: dict[str, FramePlacement] = {}
         self._unsettled: set[str] = set()
         self._said: set[str] = set()
@@ -230,6 +231,10 @@ class Mounts:
         source: name of the sensor.  otherwise: the assumption of the node for an unknown pose, such as
         ``taking them as the same``; it is part of the concern.
         """
+        with self._placing:
+            return self._pose(source, frame, base, otherwise)
+
+    def _pose(self, source: str, frame: str, base: str, otherwise: str) -> np.ndarray | None:
         placement = self._place(source, frame, base)
         if placement is None:
             self._concerns.set(f'{source} mount', f'{source}: {self.unknown(frame, base)}; {otherwise}')

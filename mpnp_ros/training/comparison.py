@@ -94,7 +94,8 @@ class Comparison:
 
     def _rule(self, name: str) -> Accuracy:
         """Return the accuracy of the rule on the tokens of a modality."""
-        meanings = {text: parse_question(text) for text in {one.question for one in self.dataset.examples}}
+        meanings = {text: parse_question(text)
+                    for text in {example.question for example in self.dataset.examples}}
         read = [example for example in self.dataset.examples if meanings[example.question]]
         return self._accuracy([rule_answer(
             meanings[example.question], self.dataset.frames[example.frame][name], self._channels[name])

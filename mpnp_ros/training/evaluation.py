@@ -93,7 +93,8 @@ class Accuracy:
         right = [example.answer.split() == answer.split()
                  for example, answer in zip(examples, answers, strict=True)]
         answered = list(zip(examples, right, strict=True))
-        samples = {key: sample_of(key) if sample_of else '' for key in {one.frame for one in examples}}
+        samples = {key: sample_of(key) if sample_of else ''
+                   for key in {example.frame for example in examples}}
 
         def shares(group_of: Callable[[Example], Iterable[Group]]) -> dict[Group, Share]:
             groups: dict[Group, list[tuple[str, bool]]] = defaultdict(list)

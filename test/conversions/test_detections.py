@@ -10,6 +10,8 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from visualization_msgs.msg import Marker, MarkerArray
 
 from mpnp_ros.conversions import detections
@@ -20,8 +22,13 @@ from mpnp_ros.conversions.detections import (
     from_detections_3d,
     from_markers,
     message_class,
+    to_detections_3d,
 )
+from mpnp_ros.detection.classes import load_class_map
+from mpnp_ros.detection.detections import Detections
+from mpnp_ros.detection.hypotheses import ClassReader
 from mpnp_ros.errors import ConfigurationError, DetectionsError
+from mpnp_ros.modalities.detections.places import in_space
 
 CLASSES = ('car', 'pedestrian', 'traffic cone')
 
@@ -134,3 +141,40 @@ def test_messages_of_a_package_that_is_not_installed_are_refused_with_the_remedy
     monkeypatch.setattr(detections.importlib, 'import_module', missing)
     with pytest.raises(ConfigurationError, match='vision_msgs is not installed .*-vision-msgs'):
         message_class(BOXES)
+
+
+@given(st.lists(st.tuples(*[st.floats(-50, 50)] * 2, st.floats(0, 1), st.integers(0, 9), st.floats(.5, 1),
+                          st.floats(.3, 9)), max_size=5))
+@settings(deadline=None, max_examples=40)
+def test_what_is_published_reads_as_what_was_detected(objects):
+    vision()
+    n = len(objects)
+    position = np.array([(x, y) for x, y, *_ in objects]).reshape(n, 2)
+    categories = np.zeros((n, 10))
+    for row, (_, _, _, category, share, _) in enumerate(objects):
+        categories[row, category] += share
+        categories[row, (category + 1) % 10] += 1 - share
+    existence = np.array([entry[2] for entry in objects])
+    deviation = np.array([entry[5] for entry in objects])
+    message = to_detections_3d(Detections(position, existence, categories, range_deviation=deviation,
+                                          stamp_ns=7 * 10 ** 9, frame_id='base'))
+    assert message.header.stamp.sec == 7 and message.header.frame_id == 'base'
+    boxes = from_detections_3d(message)
+    named = ClassReader(load_class_map('nuscenes')).read(boxes.hypotheses)
+    read = in_space(boxes, named, np.eye(4), .4, np.ones(72, bool))
+    np.testing.assert_allclose(read.position, position, atol=1e-6)
+    np.testing.assert_allclose(read.existence[:, None] * read.categories, existence[:, None] * categories,
+                               atol=detections.LEAST_TOLD + 1e-6)
+    far = np.hypot(*position.T) > .1
+    np.testing.assert_allclose(read.range_deviation[far], deviation[far], rtol=1e-5)
+    assert (boxes.size > 0).all() and np.isfinite(boxes.axis).all()
+
+
+def test_what_is_published_heads_along_its_velocity_and_has_its_track():
+    vision()
+    found = Detections(np.array([[5., 2.], [9., 0.]]), np.ones(2), np.eye(10)[[3, 5]],
+                       track=np.array([4, -1]), velocity=np.array([[0., 6.], [np.nan] * 2]))
+    first, second = to_detections_3d(found).detections
+    assert (first.id, second.id) == ('4', '')
+    assert first.bbox.center.orientation.z == pytest.approx(math.sqrt(.5))
+    assert second.bbox.center.orientation.w == 1 and second.bbox.size.z > 0

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from mpnp_ros.detection.boxes import CategoryBoxes
+from mpnp_ros.detection.clusters import clusters_of
 from mpnp_ros.detection.detections import detection_tokens
 from mpnp_ros.detection.ground import above_ground, ground_heights
 from mpnp_ros.detection.lift import DEPTH, Camera, lift, riders, sectors_seen
@@ -68,16 +70,62 @@ def test_without_ground_the_height_tells():
     assert found.distance == pytest.approx([20.15], rel=.01)
 
 
-def test_points_of_a_lidar_tell_the_distance_of_the_layer_that_fits():
+def plate(x, left, right, low=.4, high=1.4, count=12):
+    """Points on an upright surface across the road."""
+    side, height = np.meshgrid(np.linspace(left, right, count), np.linspace(low, high, 6))
+    return np.column_stack([np.full(side.size, x), side.ravel(), height.ravel()])
+
+
+def test_a_cluster_tells_the_distance_of_the_box_that_covers_it():
     eye = camera()
     wide = standing(eye, ('car', 20., 0., 1.9, 1.9))
-    wall = [[35., side, 1.9] for side in np.linspace(-1, 1, 9)]  # through its windows
-    front = [[21.5, side, height] for side in np.linspace(-.6, .6, 5) for height in (.6, 1.1)]
-    found = lift([wide], [eye], np.array(wall + front), min_points=5)
-    assert found.distance == pytest.approx([21.5 + .6 * DEPTH['car']], abs=.1)
-    assert found.range_deviation[0] < 1
-    assert len(lift([wide], [eye], np.array(front[:3]), min_points=5)) == 0
-    assert len(lift([wide], [eye], np.zeros((0, 3)))) == 1
+    clusters = clusters_of(np.concatenate([plate(21.5, -.9, .9), plate(35., -9., 9., high=3.)]))
+    found = lift([wide], [eye], clusters, min_points=5)
+    assert 21.5 + .5 < found.distance[0] < 21.5 + DEPTH['car']
+    assert found.range_deviation[0] < 1 and found.existence[0] > .9
+    assert np.isnan(found.motion_evidence[0])
+    assert len(lift([wide], [eye], clusters_of(plate(21.5, -.9, .9, count=1)), min_points=7)) == 0
+
+
+def test_a_box_without_a_cluster_is_doubted_only_where_the_lidar_looks():
+    eye = camera()
+    car = standing(eye, ('car', 20., 0., 1.9, 1.65))
+    behind = clusters_of(plate(60., -9., 9., low=-2, high=4., count=60))
+    assert lift([car], [eye], behind).existence[0] < .7
+    assert lift([car], [eye], clusters_of(np.zeros((0, 3)))).existence[0] == .9
+    away = lift([car], [eye], behind).distance
+    assert away == pytest.approx(lift([car], [eye]).distance)
+
+
+def test_two_boxes_on_one_cluster_are_one_object_and_cars_in_a_row_are_several():
+    eye = camera()
+    loose = standing(eye, ('car', 15., 0., 1.9, 1.65), ('car', 18.5, 1.0, 1.9, 1.65))
+    assert len(lift([loose], [eye])) == 2
+    assert len(lift([loose], [eye], clusters_of(plate(15., -.9, 1.2)))) == 1
+    row = standing(eye, *[('car', 15., side, 1.9, 1.65) for side in (-4.2, -2.1, 0., 2.1, 4.2)])
+    assert len(lift([row], [eye], clusters_of(plate(15., -5., 5., count=60)))) == 5
+
+
+def test_two_cameras_that_see_one_cluster_see_one_object():
+    eyes = [camera(0, name='front'), camera(55, name='left')]
+    x, y = at(28, 15)
+    boxes = [standing(eyes[0], ('car', x, y, 1.9, 1.65)),
+             standing(eyes[1], ('car', *at(28.5, 24), 1.9, 1.65))]
+    assert len(lift(boxes, eyes)) == 2
+    cluster = plate(0., -.9, .9) @ facing_away(28).T + [x, y, 0]
+    assert len(lift(boxes, eyes, clusters_of(cluster))) == 1
+
+
+def facing_away(degrees):
+    from mpnp_ros.poses import rotation_about_z
+    return rotation_about_z(np.radians(degrees))
+
+
+def test_what_is_known_of_the_motion_of_a_cluster_is_known_of_its_box():
+    eye = camera()
+    clusters = clusters_of(plate(20., -.9, .9))
+    clusters = replace(clusters, evidence=np.full(len(clusters), 2.5))
+    assert lift([standing(eye, ('car', 20., 0., 1.9, 1.65))], [eye], clusters).motion_evidence == [2.5]
 
 
 def test_a_person_on_a_cycle_is_its_rider():

@@ -97,6 +97,26 @@ def test_what_the_detector_tells_stays():
         np.testing.assert_array_equal(last.velocity[1], [0, 5])
 
 
+def test_what_a_sensor_tells_of_motion_is_averaged_with_what_is_seen():
+    def told(evidence, frames=8, ego=STANDS):
+        tracker = MotionTracker()
+        for frame in range(frames):
+            last = tracker.follow(seen([(10, 5)], frame * PERIOD, motion_evidence=np.array([evidence])), ego)
+        return last.moving[0]
+
+    alone = told(math.nan)
+    assert told(-4.) < MOVING['vehicle'] and alone < told(5.) < told(5., frames=1)
+    assert told(0., frames=1) == pytest.approx(told(0., ego=None)) == pytest.approx(MOVING['vehicle'])
+    assert told(5., ego=None) > .9
+
+
+@given(st.floats(-6, 6), st.floats(-6, 6))
+def test_more_evidence_is_never_less_probable(first, second):
+    low, high = (MotionTracker().follow(seen([(10, 5)], 0, motion_evidence=np.array([evidence])), None).moving
+                 for evidence in sorted((first, second)))
+    assert low <= high
+
+
 def test_a_velocity_tells_by_kind_what_moves():
     categories = np.eye(10)[[CATEGORIES.index(name) for name in ('car', 'car', 'pedestrian', 'car')]]
     velocity = np.array([[0, .1], [3, 0], [0, .8], [math.nan, 0]])

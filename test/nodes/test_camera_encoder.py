@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -215,6 +216,127 @@ def test_detections_stand_where_the_mount_of_the_camera_says(ros, tiny_detector)
             assert read.max_distance == 30 and not read.known.all() and read.looked.sum() == 6
             return
     pytest.fail(f'azimuths stay {read.azimuth}, distances {read.distance}')
+
+
+@pytest.fixture(scope='module')
+def ranged(module_ros, tiny_detector):
+    """A camera that detects a car in the middle of its image, a LiDAR beside it, and odometry."""
+    from nav_msgs.msg import Odometry
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from sensor_msgs.msg import PointCloud2
+
+    mount, lidar = turned('ranged_optical', -.5, .5, -.5, .5), turned('ranged_lidar', 0., 0., 0., 1.)
+    shift = mount.transforms[0].transform.translation
+    shift.x, shift.z = 1.0, 2.0
+    lidar.transforms[0].transform.translation.z = 1.5
+    latched = QoSProfile(depth=2, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    frames = module_ros.publisher('/tf_static', TFMessage, latched)
+    frames.publish(TFMessage(transforms=[*mount.transforms, *lidar.transforms]))
+    rig = Rig(module_ros, ['eye'], prefix='/ranged')
+    info = module_ros.publisher('/ranged/eye/camera_info', CameraInfo)
+    publishers = [module_ros.publisher(topic, kind) for topic, kind in (
+        ('/ranged/lidar/points', PointCloud2), ('/ranged/odom', Odometry))]
+    tokens = module_ros.collect('/ranged/tokens/camera', ModalityTokens)
+    process = module_ros.start(MODULE, namespace='/ranged', parameters={
+        'encoder.tokens': 'detections', 'encoder.detector': str(tiny_detector), 'encoder.device': 'cpu',
+        'cameras': ['eye'], 'image_topic': '{camera}/image_rect/compressed',
+        'points_topic': 'lidar/points'})
+    for publisher in (rig.publishers['eye'], info, *publishers):
+        module_ros.wait_for_subscriber(publisher)
+    return RangedCar(rig, info, *publishers, tokens, process)
+
+
+class RangedCar:
+    """Publishes what a robot and its sensors say; reads the tokens."""
+
+    def __init__(self, rig, info, points, odometry, tokens, process):
+        self.rig, self.info, self.points, self.odometry = rig, info, points, odometry
+        self.tokens, self.process = tokens, process
+
+    def sweep(self, stamp_ns, x):
+        """A car's back, x metres ahead of the base frame."""
+        from mpnp_ros.conversions.pointclouds import Points, from_points
+        side, height = np.meshgrid(np.linspace(-.9, .9, 12), np.linspace(.4, 1.5, 8))
+        plate = np.column_stack([np.full(side.size, x), side.ravel(), height.ravel() - 1.5])
+        self.points.publish(from_points(Points(plate.astype(np.float32), None), 'ranged_lidar', stamp_ns))
+
+    def stand(self, stamp_ns, x):
+        """The robot is x metres ahead of where it began."""
+        from nav_msgs.msg import Odometry
+
+        from mpnp_ros.conversions.messages import from_nanoseconds
+        pose = Odometry(child_frame_id='base_link')
+        pose.header.frame_id, pose.header.stamp = 'odom', from_nanoseconds(stamp_ns)
+        pose.pose.pose.position.x, pose.pose.pose.orientation.w = float(x), 1.
+        self.odometry.publish(pose)
+
+    def see(self, stamp_ns, before=lambda: None, right=lambda read: True):
+        """Publish what comes before, and an image, until the tokens of that time are right."""
+        read = None
+        for _ in range(40):
+            before()
+            time.sleep(.1)
+            self.info.publish(CameraInfo(
+                width=64, height=48, p=[96., 0., 31.5, 0., 0., 96., 23.5, 0., 0., 0., 1., 0.]))
+            self.rig.publishers['eye'].publish(from_encoded(jpeg(), 'ranged_optical', stamp_ns))
+            for _ in range(20):
+                found = [message for message in list(self.tokens.messages) if stamp_of(message) == stamp_ns]
+                read = from_message(found[-1]) if found else None
+                if read is not None and right(read):
+                    return read
+                time.sleep(.02)
+        raise AssertionError(f'tokens stay {read}')
+
+
+def test_without_a_sweep_the_image_tells_the_distance_and_it_is_said(ranged):
+    read = ranged.see(STAMP, right=lambda read: abs(read.azimuth[0]) < .02)
+    assert any('no point cloud of /ranged/lidar/points is within 0.25 s' in text for text in read.concerns)
+    assert any('the pose of the robot is not known' in text for text in read.concerns)
+
+
+def test_a_cluster_in_the_box_tells_the_distance_where_the_robot_is_then(ranged):
+    def near(distance):
+        return lambda read: abs(read.distance[0] - distance) < .2
+
+    stamp = STAMP + 100 * SECOND
+    read = ranged.see(stamp, lambda: ranged.sweep(stamp, 13.), near(13.96))
+    assert not any('point cloud' in text for text in read.concerns)
+
+    later = STAMP + 200 * SECOND
+
+    def drive():
+        ranged.stand(later, 0.)
+        ranged.stand(later + SECOND // 10, 1.5)
+        time.sleep(.05)
+        ranged.sweep(later, 13.)
+
+    read = ranged.see(later + SECOND // 10, drive, near(12.46))
+    assert not read.concerns
+    ranged.see(STAMP + 300 * SECOND, right=lambda read: any('point cloud' in text for text in read.concerns))
+
+
+def test_what_moves_is_known_and_shown_as_boxes(ranged, module_ros):
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    from mpnp_ros.questions.vocabulary import CHANNELS
+    shown = module_ros.collect('/ranged/camera_encoder/objects', vision.Detection3DArray)
+    moving = CHANNELS.index(('car', 'moving'))
+    chances = []
+    for number, speed in enumerate((5., 0.)):
+        for tenth in range(12):
+            stamp = STAMP + (400 + 100 * number) * SECOND + tenth * SECOND // 10
+
+            def before(stamp=stamp, x=11 + speed * tenth / 10):
+                ranged.stand(stamp, 0.)
+                ranged.sweep(stamp, x)
+
+            read = ranged.see(stamp, before, lambda read: not read.concerns)
+        chances.append(read.values[0, moving] / read.values.sum())
+    assert chances[0] > .9 and chances[1] < .1
+    message = next(message for message in shown.messages if stamp_of(message) == stamp)
+    (found,) = message.detections
+    assert message.header.frame_id == 'base_link'
+    assert found.bbox.center.position.x == pytest.approx(11.96, abs=.2) and found.bbox.size.x > 3
+    assert found.results[0].hypothesis.class_id == 'car'
 
 
 def turned(child, *quaternion):

@@ -93,6 +93,7 @@ def box(module_ros):
     """A detector of boxes in a turned frame behind the robot, found by itself; and odometry."""
     module_ros.publisher('/tf_static', TFMessage, LATCHED).publish(
         TFMessage(transforms=[transform('base_link', 'box_mount', x=-1., yaw=math.pi)]))
+    module_ros.publisher('/box/camera_encoder/objects', Detection3DArray)  # of our own camera: not to be read
     publisher = module_ros.publisher('/box/lidar/detections', Detection3DArray)
     odometry = module_ros.publisher('/box/odom', Odometry)
     tokens = module_ros.collect('/box/tokens/detections', ModalityTokens)

@@ -41,6 +41,8 @@ FILLED_IN = {
     ('adaptation', '<labelled_topic>'): {'labelled_questions'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
+    ('camera_encoder', '<points_topic>'): {'lidar_top'},
+    ('camera_encoder', '<odometry_topic>'): {'odom'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
     ('radar_encoder', '<topic>'): {'radar_front'},
     ('detections_encoder', '<topic>'): {'detections'},
@@ -83,11 +85,13 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def graph(module_ros, own_cache, tiny_lm_folder, tiny_camera, tiny_lidar, bag):
+def graph(module_ros, own_cache, tiny_lm_folder, tiny_detector, tiny_lidar, bag):
     """All nodes, running, seen by a node of the test's own."""
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
-        'camera_encoder': {**tiny_camera, 'cameras': ['cam_front']},
+        'camera_encoder': {'encoder.tokens': 'detections', 'encoder.detector': str(tiny_detector),
+                           'encoder.device': 'cpu', 'cameras': ['cam_front'], 'points_topic': 'lidar_top',
+                           'publish_objects': VISION},
         'lidar_encoder': {**tiny_lidar, 'topic': 'lidar_top'},
         'radar_encoder': {'radars': ['radar_front']},
         **({'detections_encoder': {'topic': 'detections', 'type': 'boxes'}} if VISION else {}),

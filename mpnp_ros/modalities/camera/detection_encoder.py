@@ -7,6 +7,7 @@ import numpy as np
 
 from mpnp_ros.detection.boxes import BoxReader, CategoryBoxes
 from mpnp_ros.detection.classes import CHANNEL_COUNT, known_channels, load_class_map
+from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.detectors.base import Boxes, Detector, look
 from mpnp_ros.detection.detectors.choice import create_detector
@@ -49,23 +50,32 @@ class CameraDetectionEncoder:
 
     def encode(self, frame: CameraFrame) -> ModalityTokens:
         """Return one token an object; raises ImageError naming the view at fault."""
-        return detection_tokens(self.detect(frame), self.modality, self.fingerprint, self.config.max_distance)
+        return self.tokens(self.detect(frame))
 
-    def detect(self, frame: CameraFrame, points: np.ndarray | None = None, min_points: int = 0) -> Detections:
+    def tokens(self, objects: Detections) -> ModalityTokens:
+        """Return one token for each object."""
+        return detection_tokens(objects, self.modality, self.fingerprint, self.config.max_distance)
+
+    def detect(self, frame: CameraFrame, clusters: Clusters | None = None, min_points: int = 0) -> Detections:
         """Return the objects around the robot.
 
-        points: [N, 3] metres, LiDAR points of the base frame above the ground, to tell distances by; None:
-        there are none.  min_points: see :func:`mpnp_ros.detection.lift.lift`.
+        clusters: of LiDAR points in the base frame, to tell distances and motion by, see
+        :func:`mpnp_ros.detection.clusters.clusters_of`; None: there are none.  min_points: see
+        :func:`mpnp_ros.detection.lift.lift`.
         """
         if not frame.views:
             raise ImageError('the camera frame has no views; a set must hold at least one image')
-        seen, cameras = zip(*(self.look(view) for view in frame.views), strict=True)
-        return self.lift(frame, seen, cameras, points, min_points)
+        return self.lift(frame, *self.look_at(frame), clusters, min_points)
+
+    def look_at(self, frame: CameraFrame) -> tuple[tuple[CategoryBoxes, ...], tuple[Camera, ...]]:
+        """Return the objects in each view, and its calibration."""
+        pairs = [self.look(view) for view in frame.views]
+        return tuple(boxes for boxes, _ in pairs), tuple(camera for _, camera in pairs)
 
     def lift(self, frame: CameraFrame, seen: tuple[CategoryBoxes, ...], cameras: tuple[Camera, ...],
-             points: np.ndarray | None = None, min_points: int = 0) -> Detections:
+             clusters: Clusters | None = None, min_points: int = 0) -> Detections:
         """Return the objects around the robot from what :meth:`look` gives of each view."""
-        return lift(seen, cameras, points, known=self.reader.known, min_points=min_points,
+        return lift(seen, cameras, clusters, known=self.reader.known, min_points=min_points,
                     max_distance=self.config.max_distance,
                     stamp_ns=min(view.stamp_ns for view in frame.views), frame_id=frame.frame_id)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from mpnp_ros.modalities.camera.jpeg import JpegFile, missing, precision
 
 if TYPE_CHECKING:
     from mpnp_ros.modalities.camera.calibration import Distortion
+    from mpnp_ros.poses import Transform
 
 CELLS = {'rggb': (0, 3), 'bggr': (3, 0), 'gbrg': (2, 1), 'grbg': (1, 2)}
 """Which of the four pixels of a cell, numbered row by row, are red and blue."""
@@ -61,6 +62,11 @@ class CameraView:
     stamp_ns: int = 0
     distortion: Distortion | None = None
     position: np.ndarray | None = None
+
+    def moved(self, way: Transform) -> CameraView:
+        """Return the same view as of another base frame; way: this base frame in that one."""
+        return replace(self, rotation=None if self.rotation is None else way.rotation @ self.rotation,
+                       position=None if self.position is None else way.apply(self.position))
 
 
 @dataclass(frozen=True, eq=False)

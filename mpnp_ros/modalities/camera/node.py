@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import DurabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
+from mpnp_ros.conversions.detections import BOXES, message_class, to_detections_3d
 from mpnp_ros.conversions.images import to_image_file, to_rgb
-from mpnp_ros.endpoints import LATCHED, qos_profile
-from mpnp_ros.errors import ImageError
+from mpnp_ros.detection.clusters import Clusters
+from mpnp_ros.detection.motion import MotionTracker
+from mpnp_ros.endpoints import LATCHED, OBJECTS, RELIABLE, qos_profile
+from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
@@ -33,7 +36,10 @@ from mpnp_ros.nodes.discovery import (
     matching,
     sensor_name,
 )
+from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
+from mpnp_ros.nodes.parameters import topic_problem
+from mpnp_ros.nodes.sweeps import SweepHistory
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,
@@ -42,6 +48,8 @@ from mpnp_ros.nodes.synchronized_encoder import (
     topics_problem,
 )
 from mpnp_ros.options import Change, option
+from mpnp_ros.poses import Transform
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 PATTERN = '{camera}/image_rect/compressed'
 TYPES = {'compressed': CompressedImage, 'raw': Image}
@@ -72,6 +80,17 @@ class CameraOptions(EncoderOptions):
         choices=('auto', 'true', 'false'), change=Change.LIVE)
     slop: float = slop_option('images', 0.06)
     timeout: float = timeout_option('images', 0.15)
+    points_topic: str = option(
+        '', 'used with detections: topic of the point clouds of a LiDAR that tells how far objects are and '
+            'what moves; empty: none', change=Change.ACTIVATE)
+    points_slop: float = option(
+        0.25, 'largest difference of the stamps of images and of the point cloud that is used with them',
+        unit='s', low=0.0, high=10.0, change=Change.LIVE)
+    fixed_frame: str = fixed_frame_option()
+    odometry_topic: str = odometry_option()
+    publish_objects: bool = option(
+        True, 'used with detections: publish what is detected as boxes, while somebody listens',
+        change=Change.ACTIVATE)
     encoder: CameraConfig = option(CameraConfig(), 'the encoder', change=Change.CONFIGURE)
     health: CameraLimits = option(CameraLimits(), 'how good the input is', change=Change.CONFIGURE)
 
@@ -85,6 +104,8 @@ class CameraOptions(EncoderOptions):
         for key in ('image_topic', 'camera_info_topic'):
             if self[key] and (problem := topics_problem('camera', self.names, self[key], key)):
                 yield problem
+        if self.points_topic and (problem := topic_problem('points_topic', self.points_topic)):
+            yield problem
 
 
 class CameraNode(SynchronizedEncoder):
@@ -99,6 +120,11 @@ class CameraNode(SynchronizedEncoder):
         self._topics: dict[str, str] = {}
         self._info_topics: dict[str, str] = {}
         self._latched: set[str] = set()
+        self._tracker = MotionTracker()
+        self._fixed_frame = ''
+        self._ego: EgoPoses | None = None
+        self._sweeps: SweepHistory | None = None
+        self._objects: Any = None
         self._found = FoundSensors(self, 'cameras', 'image_topic', (IMAGE, COMPRESSED), kin='image|packet',
                                    find=find_cameras, read=self._read, leave=self._leave)
 
@@ -122,6 +148,8 @@ class CameraNode(SynchronizedEncoder):
         super().start()
         self._latched.clear()
         self.begin()
+        if self._detects:
+            self._follow()
         for camera, topic in self._topics.items():
             transport = self.values.transport
             if transport == 'auto':
@@ -164,9 +192,16 @@ class CameraNode(SynchronizedEncoder):
         self.leave(camera.name)
 
     def stop(self) -> None:
-        """Unsubscribe from every camera."""
+        """Unsubscribe from every camera, and from what tells distances and motion."""
         super().stop()
         self._found.clear()
+        if self._sweeps:
+            self._sweeps.stop()
+        if self._ego:
+            self._ego.destroy()
+        if self._objects:
+            self.destroy_publisher(self._objects)
+        self._sweeps = self._ego = self._objects = None
 
     def part(self, item: Input) -> CameraView:
         """Return the view with its mounting and newest calibration."""
@@ -177,8 +212,77 @@ class CameraNode(SynchronizedEncoder):
         return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion, position)
 
     def frame(self, parts: Sequence[CameraView]) -> CameraFrame:
-        """Return the views as one frame."""
-        return CameraFrame(tuple(parts), self.values.base_frame)
+        """Return the views as one frame; where they are detected in, from where the robot was at its time."""
+        views, now = tuple(parts), self._pose(min(view.stamp_ns for view in parts))
+        if now is not None:
+            poses = [self._pose(view.stamp_ns) for view in views]
+            views = tuple(view if then is None else view.moved(now.inverse() @ then)
+                          for view, then in zip(views, poses, strict=True))
+        return CameraFrame(views, self.values.base_frame)
+
+    def encode(self, frame: CameraFrame) -> ModalityTokens:
+        """Return the tokens of a frame; of detections with distances from a LiDAR, and with what moves."""
+        if not self._detects:
+            return super().encode(frame)
+        found = self.encoder.detect(frame, self._clusters(min(view.stamp_ns for view in frame.views)))
+        followed = self._tracker.follow(found, self._pose(found.stamp_ns))
+        told = self._tracker.concern
+        self.concerns.set('motion', f'{told}; {UNTOLD.format(base=self.values.base_frame)}' if told else '',
+                          quality=1.)
+        if self._objects and self._objects.get_subscription_count():
+            self._objects.publish(to_detections_3d(followed))
+        return self.encoder.tokens(followed)
+
+    @property
+    def _detects(self) -> bool:
+        return bool(self.values.encoder.tokens == 'detections')
+
+    def _follow(self) -> None:
+        """Subscribe to the pose of the robot and to the LiDAR; offer the objects."""
+        values = self.values
+        self._tracker.forget()
+        self._fixed_frame = values.fixed_frame
+        self._ego = EgoPoses(self, values.odometry_topic, self.inputs_group)
+        if values.points_topic:
+            self._sweeps = SweepHistory(
+                self.get_name(), self._pose, self._mount_of_points, lambda item: self.supersede([item]),
+                lambda item: self.tally.settle([item.topic], 'encoded'), self.reject)
+            self.expect(values.points_topic)
+            self.listen(PointCloud2, values.points_topic, self._take_points)
+        if values.publish_objects:
+            try:
+                self._objects = self.create_publisher(message_class(BOXES), OBJECTS.format(modality='camera'),
+                                                      qos_profile(RELIABLE))
+            except ConfigurationError as error:
+                log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
+                log.info(f'objects are not published: {error}')
+
+    def _take_points(self, topic: str, message: Any) -> None:
+        item, sweeps = self.receive(topic, 'points', message), self._sweeps
+        if sweeps:
+            sweeps.add(item)
+
+    def _mount_of_points(self, item: Input) -> np.ndarray | None:
+        mounts = self.mounts
+        assert mounts is not None  # the encoder is loaded
+        return mounts.pose('points', item.message.header.frame_id, self.values.base_frame, 'leaving them out')
+
+    def _pose(self, stamp_ns: int) -> Transform | None:
+        """Return the pose of the base frame at a time in a frame that does not move."""
+        ego = self._ego
+        return ego.pose(self.values.base_frame, self._fixed_frame, stamp_ns) if ego else None
+
+    def _clusters(self, stamp_ns: int) -> Clusters | None:
+        """Return what a LiDAR sees at a time; without it distances are those of the images."""
+        if self._sweeps is None:
+            return None
+        slop = self.values.points_slop
+        found = self._sweeps.nearest(stamp_ns, round(SECOND * slop))
+        topic = self.resolve_topic_name(self.values.points_topic)
+        self.concerns.set('points', '' if found else
+                          f'no point cloud of {topic} is within {slop:g} s of the images; distances are told '
+                          'by the images alone', quality=1.)
+        return found
 
     def _mount(self, item: Input) -> tuple[np.ndarray | None, np.ndarray | None]:
         """[3, 3] optical frame to base frame; None if the name of the camera gives it.  [3]: where it is."""

@@ -5,7 +5,15 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.endpoints import encoder_endpoints
+from mpnp_ros.endpoints import (
+    OBJECTS,
+    PUBLISHES,
+    RELIABLE,
+    SENSOR_DATA,
+    SUBSCRIBES,
+    Endpoint,
+    encoder_endpoints,
+)
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
@@ -30,10 +38,13 @@ def build_encoder(config: CameraConfig) -> Encoder:
 
 def camera_frame(frame: KeyFrame) -> CameraFrame:
     """Return the images of a key frame as JPEG bytes with their calibration."""
-    return CameraFrame(tuple(
-        CameraView(name.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation, item.stamp_ns,
-                   position=item.extrinsics.translation)
-        for name, item in frame.cameras.items()))
+    return CameraFrame(tuple(camera_view(name, item) for name, item in frame.cameras.items()))
+
+
+def camera_view(channel: str, item: SensorReading) -> CameraView:
+    """Return one image as JPEG bytes with its calibration."""
+    return CameraView(channel.lower(), read_image(item), item.intrinsics, item.extrinsics.rotation,
+                      item.stamp_ns, position=item.extrinsics.translation)
 
 
 def readings(frame: KeyFrame) -> Iterable[SensorReading]:
@@ -107,7 +118,15 @@ SENSOR = Sensor(
          'one for each camera; sensor_msgs/msg/Image if that is published; reliable if all publishers are'),
         ('<camera_info_topic>', 'sensor_msgs/msg/CameraInfo',
          'one for each camera, latched or not; without it `encoder.nominal_fov` is used'),
-    ), 'the cameras', 'one message for each set of images'),
+    ), 'the cameras', 'one message for each set of images') + (
+        Endpoint('camera_encoder', SUBSCRIBES, '<points_topic>', 'sensor_msgs/msg/PointCloud2',
+                 'how far detected objects are, and what moves; only if the parameter names it', SENSOR_DATA),
+        Endpoint('camera_encoder', SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
+                 'pose of the robot, by which it is told what moves; only with detections', SENSOR_DATA),
+        Endpoint('camera_encoder', SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
+        Endpoint('camera_encoder', PUBLISHES, OBJECTS.format(modality='camera'),
+                 'vision_msgs/msg/Detection3DArray', 'what is detected, for RViz and Foxglove; only with '
+                 'detections', RELIABLE)),
     detects={'tokens': 'detections'}, reads_like='objects', dataset=DatasetReader(camera_frame, readings),
     head=HeadTraining(head_inputs, head_network, PretrainingConfig(
         epochs=24, batch=32, learning_rate=2e-3, dropout=.1, hidden=64), {'tokens': 'objects'}))

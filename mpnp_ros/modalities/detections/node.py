@@ -31,6 +31,7 @@ from mpnp_ros.detection.hypotheses import (
 )
 from mpnp_ros.detection.merging import merged
 from mpnp_ros.detection.motion import MotionTracker
+from mpnp_ros.endpoints import OBJECTS
 from mpnp_ros.errors import ConfigurationError, DetectionsError, ImageError
 from mpnp_ros.modalities.camera.calibration import optical_rotation
 from mpnp_ros.modalities.detections.config import DetectionsConfig
@@ -45,7 +46,7 @@ from mpnp_ros.nodes.discovery import (
     info_topic,
     matching,
 )
-from mpnp_ros.nodes.ego_poses import EgoPoses
+from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
@@ -110,11 +111,8 @@ class DetectionsOptions(EncoderOptions):
         (), 'two directions between which detectors of boxes around the robot look, counter-clockwise from '
             'the first, 0 ahead and 90 left; empty: all around', unit='degree', low=-360, high=360,
         change=Change.CONFIGURE)
-    fixed_frame: str = option(
-        '', 'frame that does not move, in which it is seen what moves; empty: odom, or map, or the topmost '
-            'one of /tf', change=Change.ACTIVATE)
-    odometry_topic: str = option(
-        'odom', 'odometry, where /tf does not have it; empty: none', change=Change.ACTIVATE)
+    fixed_frame: str = fixed_frame_option()
+    odometry_topic: str = odometry_option()
     encoder: DetectionsConfig = option(DetectionsConfig(), 'the encoder', change=Change.CONFIGURE)
     health: DetectionsLimits = option(DetectionsLimits(), 'how good the input is', change=Change.CONFIGURE)
 
@@ -241,9 +239,8 @@ class DetectionsNode(SynchronizedEncoder):
         whole, base = merged(parts), self.values.base_frame
         ego = self._ego.pose(base, self._fixed_frame, whole.stamp_ns) if self._ego else None
         followed = self._tracker.follow(whole, ego)
-        self.concerns.set('motion', f'{self._tracker.concern}; publish odom to {base} on /tf, or odometry; '
-                                    'statuses are as frequent as usual' if self._tracker.concern else '',
-                          quality=1.)
+        told = self._tracker.concern
+        self.concerns.set('motion', f'{told}; {UNTOLD.format(base=base)}' if told else '', quality=1.)
         return followed
 
     def _finished(self, item: Input, found: Detections) -> Detections:
@@ -322,7 +319,8 @@ class DetectionsNode(SynchronizedEncoder):
         words = {type_name: word for word, type_name in TYPES.items()}
         allowed = TYPES.values() if self._type == 'auto' else (TYPES[self._type],)
         inside = sorted((topic for topic in graph if topic.type in allowed and (
-            topic.name in self._by_hand or topic in below([topic], namespace))), key=lambda topic: topic.name)
+            topic.name in self._by_hand or topic in below([topic], namespace) and
+            not topic.name.endswith(OBJECTS.format(modality='')))), key=lambda topic: topic.name)
         if not self._by_hand and self.values.topic == PATTERN:
             inside = [topic for topic in inside if topic.type != MARKERS or self._type == 'markers']
             around = [topic for topic in inside if topic.type != IMAGE_BOXES]
