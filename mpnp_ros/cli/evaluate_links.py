@@ -71,9 +71,10 @@ def evaluate_links(arguments: Namespace) -> int:
         asked = test
         title, counts = described(test, '' if arguments.qa else what_is_asked_about(scope))
         rows: dict[str, Accuracy] = {}
-        comparison = Comparison(
-            method, test,
-            {encoder.modality: encoder.channels for encoder in encoders if hasattr(encoder, 'channels')}, train=rest.examples, truth=truth, seed=recipe.seed, files=QuestionFiles())
+        channels = {encoder.modality: encoder.channels for encoder in encoders
+                    if hasattr(encoder, 'channels')}
+        comparison = Comparison(method, test, channels, train=rest.examples, truth=truth, seed=recipe.seed,
+                                files=QuestionFiles())
         with progress(name, 'row', arguments.quiet) as show:
             for label, row in comparison.rows():
                 rows[label] = row
