@@ -122,8 +122,8 @@ def measure(root: Path, encoder: CameraDetectionEncoder, answering: LinkAnswers 
 
 
 def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEncoder,
-               seen: tuple[CategoryBoxes, ...]) -> Detections:
-    """Return the objects with distances from the sweep of a key frame.
+               seen: tuple[CategoryBoxes, ...], min_points: int = SCOPE.min_points) -> Detections:
+    """Return the objects with distances from the sweep of a key frame; min_points: in the box of each.
 
     Cameras are moved by the way of the vehicle between their stamps and that of the sweep.
     """
@@ -136,7 +136,7 @@ def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEnc
                   for view in images.views)
     cameras: tuple[Camera, ...] = tuple(encoder.camera(view) for view in views)
     return encoder.lift(replace(images, views=views), seen, cameras, cloud[above_ground(cloud)],
-                        SCOPE.min_points)
+                        min_points)
 
 
 def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswers | None,
@@ -165,18 +165,18 @@ def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswer
 
 
 class LinkAnswers:
-    """Answers by the shipped links to object counts."""
+    """Answers by the shipped links to a modality, by default to object counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, modality: str = OBJECTS) -> None:
         lm = load_language_model('smollm2-135m-instruct')
-        self._method = create_method('mpnp', lm)
-        self._method.plug(load_link(shipped_links()[OBJECTS].path, lm=lm))
+        self._modality, self._method = modality, create_method('mpnp', lm)
+        self._method.plug(load_link(shipped_links()[modality].path, lm=lm))
         self._book = PreparedQuestions(self._method, QuestionFiles())
 
     def __call__(self, examples: Sequence[Example], see: Callable[[Example], ModalityTokens],
                  ) -> list[str | None]:
         """Return the answer to every question from the tokens that ``see`` gives."""
-        return answers_of(self._method, examples, self._book, lambda example: {OBJECTS: see(example)})
+        return answers_of(self._method, examples, self._book, lambda example: {self._modality: see(example)})
 
 
 def scores(examples: Sequence[Example], given: Sequence[str | None]) -> dict[str, Any]:

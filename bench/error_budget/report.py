@@ -1,0 +1,124 @@
+"""The page of the error budget: figures of all views, gathered in one file."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.common.page import markdown_table
+from bench.error_budget.measure import ALL, BY_LINKS, CASES, NOTHING, all_but, only
+from bench.error_budget.repairs import KINDS, PART_OF_STATUS, REPAIRS
+from bench.real_frames import TYPES
+
+Figures = Mapping[str, Any]
+WORTH = 1.
+"""Points of accuracy below which a difference is not named."""
+HEAD = """# Error budget: which errors cost answers
+
+Output of `python -m bench.error_budget`: with `--study STUDY` on the held-out scenes of
+bench/study/study.yaml, with the shipped heads; with `--root ROOT --detector DETECTOR` on real key frames,
+with `encoder.tokens: detections`. All figures, also by type of question, are in
+[error_budget.json](error_budget.json).
+
+What an encoder says is compared with the annotated objects, and one kind of error is repaired by truth, or
+all kinds but one. The rule adds up counts; links are the shipped ones. Figures are percent of questions
+answered rightly, if nothing else is said.
+
+{repairs}
+
+What belongs to an object: a detection is an object by overlap in the image, or by place
+(bench/real_matching.py). Of expected counts by sector each object takes up to 1, of its own category before
+others, from its own sector before the next ones, up to 15 degrees away. Objects of questions come before
+those up to 10 m beyond the border and those with too few points. So a shift by more than 15 degrees is a
+missed and a false object here.
+
+Errors are expected numbers over all key frames. Errors of direction are those across a border of the six
+directions. Blind: links that see nothing. Turned away: the same tokens turned by 120 degrees. Links answer a
+random part of the questions, evenly over types; "rule, same" is the rule on that part. Real frames have no
+motion here: statuses are as usual, and of a drive in one street each key frame is nearly the same. Read
+differences, not levels.
+"""
+
+
+def add_to_page(page: Path, name: str, figures: Figures) -> None:
+    """Add the figures of a view to those beside a page, and write the page anew."""
+    path = page.with_suffix('.json')
+    gathered = json.loads(path.read_text()) if path.is_file() else {}
+    gathered[name] = figures
+    path.write_text(json.dumps(gathered, indent=1) + '\n', encoding='utf-8')
+    page.write_text(page_of(gathered), encoding='utf-8')
+
+
+def page_of(gathered: Mapping[str, Figures]) -> str:
+    """Return the Markdown page of all views."""
+    worth = '\n'.join(f'- **{name}**: {in_words(figures)}' for name, figures in gathered.items())
+    repairs = markdown_table(('kind', 'what the repair does'),
+                             [(kind, REPAIRS[kind].means) for kind in (*KINDS, PART_OF_STATUS)])
+    return '\n'.join([HEAD.format(repairs=repairs), '## Worth most', '', worth, '',
+                      *(text_of(name, figures) for name, figures in gathered.items())])
+
+
+def in_words(figures: Figures) -> str:
+    """Return which error is worth most, in a sentence or two."""
+    right = {name: row['all'] for name, row in figures['rule'].items()}
+    alone = ranked({kind: right[only(kind)] - right[NOTHING] for kind in KINDS}, '+')
+    left = ranked({kind: right[ALL] - right[all_but(kind)] for kind in KINDS}, '-')
+    text = f'repaired alone, {alone}. Left alone, {left}.'
+    if figures['links']:
+        by_links = {name: row['all'] for name, row in figures['links'].items()}
+        gains = ranked({kind: by_links[only(kind)] - by_links[NOTHING] for kind in KINDS}, '+')
+        text += f' By links, repaired alone: {gains}.'
+    return text
+
+
+def ranked(values: Mapping[str, float], sign: str) -> str:
+    """Return the kinds that are worth a point or more, the greatest first."""
+    order = sorted((kind for kind in values if values[kind] >= WORTH), key=lambda kind: -values[kind])
+    if not order:
+        return 'nothing is worth a point'
+    first, *rest = (f'{kind} {sign}{values[kind]:.1f}' for kind in order)
+    return ', '.join([f'**{first}**', *rest])
+
+
+def text_of(name: str, figures: Figures) -> str:
+    """Return the tables of one view."""
+    rule, links, same = figures['rule'], figures['links'], figures['rule_same']
+    lines = [f'## {name}', '', f'{plural(figures["frames"], "key frame")} of '
+             f'{plural(figures["scenes"], "scene")} with {plural(figures["errors"]["true"], "object")} of '
+             f'questions, {figures["questions"]} questions'
+             + (f', {figures["links_asked"]} of them for links.' if links else '.'), '']
+    base = [('majority of each text', 'majority', ''), ('links, blind', '', 'blind'),
+            ('turned away', 'turned away', 'turned away'), ('nothing repaired', NOTHING, NOTHING),
+            ('everything repaired', ALL, ALL)]
+    lines += [markdown_table(
+        ('answers', 'rule', *TYPES, 'links', 'rule, same'),
+        [(label, cell(rule, case), *(cell(rule, case, kind) for kind in TYPES), cell(links, case_of_links),
+          cell_of(same, case) if case_of_links in links else '')
+         for label, case, case_of_links in base if case in rule or case_of_links in links]), '']
+    rows: list[Sequence[str]] = []
+    for kind in (*KINDS, PART_OF_STATUS):
+        but = all_but(kind) if kind in KINDS else ''
+        rows.append((kind, f'{figures["errors"][kind]:.0f}' if kind in KINDS else '', cell(rule, only(kind)),
+                     cell(rule, but), cell(links, only(kind)), cell(links, but)))
+    lines += [markdown_table(('kind', 'in error', 'rule: only it repaired', 'all but it', 'links: only it',
+                              'all but it'), rows), '']
+    together = [case for case in CASES if case not in BY_LINKS and case != only(PART_OF_STATUS)]
+    lines += [markdown_table(('repaired together', 'rule', *TYPES), [
+        (case, cell(rule, case), *(cell(rule, case, kind) for kind in TYPES)) for case in together]), '']
+    return '\n'.join(lines)
+
+
+def cell(rows: Mapping[str, Mapping[str, float]], case: str, key: str = 'all') -> str:
+    """Return a figure of a table, empty where there is none."""
+    return cell_of(rows.get(case, {}), key)
+
+
+def cell_of(row: Mapping[str, float], key: str) -> str:
+    """Return a figure of a row, empty where there is none."""
+    return f'{row[key]:.1f}' if key in row else ''
+
+
+def plural(number: float, noun: str) -> str:
+    """Return a number with its noun."""
+    return f'{number:.0f} {noun}{"s" * (number != 1)}'
