@@ -13,7 +13,7 @@ from bench.error_budget.parts import Seen
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.real_frames import AWAY, HEADINGS, LinkAnswers, scores
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example
 from mpnp_ros.training.key_frames import heading_of, sample_of, turn_tokens
@@ -70,10 +70,11 @@ class View:
         """Return the tokens of every sample with some kinds repaired."""
         return {sample: repaired(seen, kinds).tokens() for sample, seen in self.seen.items()}
 
-    def errors(self) -> dict[str, float]:
-        """Return the expected number that is in error, over all key frames, by kind."""
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Return the expected number that is in error, over all key frames, by kind and category."""
         tallies = [errors(seen) for seen in self.seen.values()]
-        return {name: sum(tally[name] for tally in tallies) for name in tallies[0]}
+        return {kind: {category: sum(tally[kind][category] for tally in tallies) for category in CATEGORIES}
+                for kind in tallies[0]}
 
 
 def measure(view: View, few: Sequence[Example], answering: LinkAnswers | None,

@@ -169,28 +169,36 @@ def repaired(seen: Seen, kinds: Iterable[str]) -> Seen:
     return seen
 
 
-def errors(seen: Seen) -> dict[str, float]:
-    """Return how much expected number is in error, by kind; 'true': objects of questions."""
-    asked = seen.asked_about()
-    found = dict.fromkeys((item.instance for item in asked), 0.)
-    made = dict.fromkeys(('true', *KINDS), 0.)
+def errors(seen: Seen) -> dict[str, dict[str, float]]:
+    """Return how much expected number is in error: kind -> category -> number.
+
+    The category is that of the object, for 'false' what is said.  'true': objects of questions.  'doubt': the
+    part of 'missed' that is lacking of objects of which more than half is found.
+    """
+    made: dict[str, dict[str, float]] = {
+        kind: dict.fromkeys(CATEGORIES, 0.) for kind in ('true', 'doubt', *KINDS)}
+    found = {item.instance: 0. for item in seen.asked_about()}
     for part in seen.parts:
         total, item = float(part.counts.sum()), part.item
         if item is None:
-            made['false'] += total * part.weight
+            for category, number in zip(CATEGORIES, np.bincount(CATEGORY_OF, part.counts), strict=True):
+                made['false'][category] += float(number) * part.weight
             continue
         near, dense = with_nearness(part, item, seen.scope).near, with_density(part, item, seen.scope).dense
-        made['30 m border'] += total * abs(part.near - near) * dense
-        made['5-point border'] += total * abs(part.dense - dense) * near
+        made['30 m border'][item.category] += total * abs(part.near - near) * dense
+        made['5-point border'][item.category] += total * abs(part.dense - dense) * near
         if item.instance not in found:
             continue
         found[item.instance] += total
         own = channels_of(item.category)
         right = own if item.attribute is None else own[STATUS_OF[own] == item.attribute]
-        made['category'] += total - float(part.counts[own].sum())
-        made['status'] += float(part.counts[own].sum() - part.counts[right].sum())
+        made['category'][item.category] += total - float(part.counts[own].sum())
+        made['status'][item.category] += float(part.counts[own].sum() - part.counts[right].sum())
         said = relation(math.cos(part.azimuth), math.sin(part.azimuth))
-        made['direction'] += total * (said != relation(*item.centre[:2]))
-    made['true'] = len(asked)
-    made['missed'] = sum(1 - min(1., value) for value in found.values())
+        made['direction'][item.category] += total * (said != relation(*item.centre[:2]))
+    for item in seen.asked_about():
+        lack = 1 - min(1., found[item.instance])
+        made['true'][item.category] += 1
+        made['missed'][item.category] += lack
+        made['doubt'][item.category] += lack * (lack < .5)
     return made

@@ -10,6 +10,7 @@ from bench.common.page import markdown_table
 from bench.error_budget.measure import ALL, BY_LINKS, CASES, NOTHING, all_but, only
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, REPAIRS
 from bench.real_frames import TYPES
+from mpnp_ros.questions.vocabulary import CATEGORIES
 
 Figures = Mapping[str, Any]
 WORTH = 1.
@@ -33,11 +34,12 @@ others, from its own sector before the next ones, up to 15 degrees away. Objects
 those up to 10 m beyond the border and those with too few points. So a shift by more than 15 degrees is a
 missed and a false object here.
 
-Errors are expected numbers over all key frames. Errors of direction are those across a border of the six
-directions. Blind: links that see nothing. Turned away: the same tokens turned by 120 degrees. Links answer a
-random part of the questions, evenly over types; "rule, same" is the rule on that part. Real frames have no
-motion here: statuses are as usual, and of a drive in one street each key frame is nearly the same. Read
-differences, not levels.
+Errors are expected numbers over all key frames, by the category of the object or, of false ones, by what is
+said. Doubt is the part of what is missed that lacks of objects of which more than half is found. Errors of
+direction are those across a border of the six directions. Blind: links that see nothing. Turned away: the
+same tokens turned by 120 degrees. Links answer a random part of the questions, evenly over types; "rule,
+same" is the rule on that part. Real frames have no motion here: statuses are as usual; and of a drive in one
+street each key frame is nearly the same. Read differences, not levels.
 """
 
 
@@ -84,8 +86,9 @@ def ranked(values: Mapping[str, float], sign: str) -> str:
 def text_of(name: str, figures: Figures) -> str:
     """Return the tables of one view."""
     rule, links, same = figures['rule'], figures['links'], figures['rule_same']
+    wrong = {kind: sum(of.values()) for kind, of in figures['errors'].items()}
     lines = [f'## {name}', '', f'{plural(figures["frames"], "key frame")} of '
-             f'{plural(figures["scenes"], "scene")} with {plural(figures["errors"]["true"], "object")} of '
+             f'{plural(figures["scenes"], "scene")} with {plural(wrong["true"], "object")} of '
              f'questions, {figures["questions"]} questions'
              + (f', {figures["links_asked"]} of them for links.' if links else '.'), '']
     base = [('majority of each text', 'majority', ''), ('links, blind', '', 'blind'),
@@ -99,10 +102,14 @@ def text_of(name: str, figures: Figures) -> str:
     rows: list[Sequence[str]] = []
     for kind in (*KINDS, PART_OF_STATUS):
         but = all_but(kind) if kind in KINDS else ''
-        rows.append((kind, f'{figures["errors"][kind]:.0f}' if kind in KINDS else '', cell(rule, only(kind)),
+        rows.append((kind, f'{wrong[kind]:.0f}' if kind in wrong else '', cell(rule, only(kind)),
                      cell(rule, but), cell(links, only(kind)), cell(links, but)))
     lines += [markdown_table(('kind', 'in error', 'rule: only it repaired', 'all but it', 'links: only it',
                               'all but it'), rows), '']
+    kinds = ('true', 'missed', 'doubt', *KINDS[1:])
+    lines += [markdown_table(('in error', *kinds), [
+        (category, *(f'{figures["errors"][kind][category]:.0f}' for kind in kinds)) for category in CATEGORIES
+        if any(figures['errors'][kind][category] >= .5 for kind in kinds)]), '']
     together = [case for case in CASES if case not in BY_LINKS and case != only(PART_OF_STATUS)]
     lines += [markdown_table(('repaired together', 'rule', *TYPES), [
         (case, cell(rule, case), *(cell(rule, case, kind) for kind in TYPES)) for case in together]), '']
