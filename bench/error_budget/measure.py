@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, ...]] = {
     NOTHING: (),
     **{only(kind): (kind,) for kind in (*KINDS, PART_OF_STATUS)},
     **{all_but(kind): tuple(other for other in KINDS if other != kind) for kind in KINDS},
-    ', '.join(('all but status', PART_OF_STATUS)): (
+    f'{all_but("status")}, with {PART_OF_STATUS}': (
         *(kind for kind in KINDS if kind != 'status'), PART_OF_STATUS),
     ALL: KINDS,
     **{', '.join(kinds): kinds for kinds in TOGETHER},
@@ -56,7 +56,7 @@ class View:
     """An encoder, and questions about what it sees.
 
     seen: sample token -> its key frame in the heading in which it was recorded.  majority: an answer to each
-    question without any sensor.  modality: of the links that read its tokens.  facts: beside the figures.
+    question without any sensor.  modality: of the links that read its tokens.
     """
 
     name: str
@@ -64,7 +64,7 @@ class View:
     examples: tuple[Example, ...]
     majority: Sequence[str | None]
     modality: str = OBJECTS
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    scenes: int = 1
 
     def tokens(self, kinds: Sequence[str]) -> dict[str, ModalityTokens]:
         """Return the tokens of every sample with some kinds repaired."""
@@ -105,8 +105,9 @@ def measure(view: View, few: Sequence[Example], answering: LinkAnswers | None,
         links['blind'] = scores(few, answering(few, seeing(blind)))
     for name, kinds in CASES.items():
         answer(name, view.tokens(kinds), name in BY_LINKS)
-    return {**view.facts, 'questions': len(view.examples), 'frames': len(view.seen), 'links_asked': len(few),
-            'errors': view.errors(), 'rule': right, 'rule_same': same, 'links': links}
+    return {'scenes': view.scenes, 'frames': len(view.seen), 'questions': len(view.examples),
+            'links_asked': len(few), 'errors': view.errors(),
+            'rule': right, 'rule_same': same, 'links': links}
 
 
 def seeing(tokens: Mapping[str, ModalityTokens], turn: float = 0.) -> Callable[[Example], ModalityTokens]:

@@ -32,7 +32,7 @@ def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> It
     for way, view in views.items():
         if view:
             yield View(f'{root.name}, {detector}, distances by {way}', view, examples, majority,
-                       facts={'scenes': len(tables.scenes)})
+                       scenes=len(tables.scenes))
 
 
 def seen_in_frame(frame: KeyFrame, encoder: CameraDetectionEncoder) -> dict[str, Seen]:

@@ -24,4 +24,4 @@ def world_views(study: Study) -> Iterator[View]:
     for name, (sensor, light) in VIEWS.items():
         seen = {sample_of(key): seen_in_tokens(frame[sensor], objects[sample_of(key)], scope)
                 for key, frame in test.tokens[light].items()}
-        yield View(name, seen, test.examples, majority, sensor, {'scenes': len(scenes)})
+        yield View(name, seen, test.examples, majority, sensor, len(scenes))

@@ -234,7 +234,7 @@ def view(standin):
     seen = {frame.token: seen_by_detector(Matches(nothing, [], frame.objects, frozenset()), SCOPE, tokens)
             for frame in frames}
     examples = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=20, scope=SCOPE).examples
-    return View('stand-in', seen, examples, majority_answers(examples, examples), facts={'scenes': 1})
+    return View('stand-in', seen, examples, majority_answers(examples, examples))
 
 
 def test_every_question_is_right_when_everything_is_repaired(view):
