@@ -40,6 +40,13 @@ direction are those across a border of the six directions. Blind: links that see
 same tokens turned by 120 degrees. Links answer a random part of the questions, evenly over types; "rule,
 same" is the rule on that part. Real frames have no motion here: statuses are as usual; and of a drive in one
 street each key frame is nearly the same. Read differences, not levels.
+
+## Worth most
+
+The dearest errors first. In brackets: what repairing only this gains, and what leaving only this costs where
+all else is right, in points. What is not named is worth less than a point in both.
+
+{worth}
 """
 
 
@@ -54,32 +61,27 @@ def add_to_page(page: Path, name: str, figures: Figures) -> None:
 
 def page_of(gathered: Mapping[str, Figures]) -> str:
     """Return the Markdown page of all views."""
-    worth = '\n'.join(f'- **{name}**: {in_words(figures)}' for name, figures in gathered.items())
     repairs = markdown_table(('kind', 'what the repair does'),
                              [(kind, REPAIRS[kind].means) for kind in (*KINDS, PART_OF_STATUS)])
-    return '\n'.join([HEAD.format(repairs=repairs), '## Worth most', '', worth, '',
+    worth = '\n'.join(f'- {name}: {in_words(figures)}' for name, figures in gathered.items())
+    return '\n'.join([HEAD.format(repairs=repairs, worth=worth),
                       *(text_of(name, figures) for name, figures in gathered.items())])
 
 
 def in_words(figures: Figures) -> str:
-    """Return which error is worth most, in a sentence or two."""
-    right = {name: row['all'] for name, row in figures['rule'].items()}
-    alone = ranked({kind: right[only(kind)] - right[NOTHING] for kind in KINDS}, '+')
-    left = ranked({kind: right[ALL] - right[all_but(kind)] for kind in KINDS}, '-')
-    text = f'repaired alone, {alone}. Left alone, {left}.'
-    if figures['links']:
-        by_links = {name: row['all'] for name, row in figures['links'].items()}
-        gains = ranked({kind: by_links[only(kind)] - by_links[NOTHING] for kind in KINDS}, '+')
-        text += f' By links, repaired alone: {gains}.'
-    return text
+    """Return which errors are worth most, by the rule and by links."""
+    text = ranked(figures['rule'])
+    return f'{text}. By links: {ranked(figures["links"])}.' if figures['links'] else f'{text}.'
 
 
-def ranked(values: Mapping[str, float], sign: str) -> str:
-    """Return the kinds that are worth a point or more, the greatest first."""
-    order = sorted((kind for kind in values if values[kind] >= WORTH), key=lambda kind: -values[kind])
+def ranked(right: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the kinds that are worth a point or more, the dearest first, with both of their figures."""
+    worth = {kind: (right[only(kind)]['all'] - right[NOTHING]['all'],
+                    right[ALL]['all'] - right[all_but(kind)]['all']) for kind in KINDS}
+    order = sorted((kind for kind in KINDS if max(worth[kind]) >= WORTH), key=lambda kind: -sum(worth[kind]))
     if not order:
         return 'nothing is worth a point'
-    first, *rest = (f'{kind} {sign}{values[kind]:.1f}' for kind in order)
+    first, *rest = (f'{kind} ({worth[kind][0]:+.1f}, {0 - round(worth[kind][1], 1):+.1f})' for kind in order)
     return ', '.join([f'**{first}**', *rest])
 
 
@@ -91,28 +93,29 @@ def text_of(name: str, figures: Figures) -> str:
              f'{plural(figures["scenes"], "scene")} with {plural(wrong["true"], "object")} of '
              f'questions, {figures["questions"]} questions'
              + (f', {figures["links_asked"]} of them for links.' if links else '.'), '']
+    types = [kind for kind in TYPES if kind in rule[NOTHING]]
     base = [('majority of each text', 'majority', ''), ('links, blind', '', 'blind'),
             ('turned away', 'turned away', 'turned away'), ('nothing repaired', NOTHING, NOTHING),
             ('everything repaired', ALL, ALL)]
     lines += [markdown_table(
-        ('answers', 'rule', *TYPES, 'links', 'rule, same'),
-        [(label, cell(rule, case), *(cell(rule, case, kind) for kind in TYPES), cell(links, case_of_links),
+        ('answers', 'rule', *types, 'links', 'rule, same'),
+        [(label, cell(rule, case), *(cell(rule, case, kind) for kind in types), cell(links, case_of_links),
           cell_of(same, case) if case_of_links in links else '')
          for label, case, case_of_links in base if case in rule or case_of_links in links]), '']
     rows: list[Sequence[str]] = []
     for kind in (*KINDS, PART_OF_STATUS):
         but = all_but(kind) if kind in KINDS else ''
-        rows.append((kind, f'{wrong[kind]:.0f}' if kind in wrong else '', cell(rule, only(kind)),
+        rows.append((kind, number(wrong[kind]) if kind in wrong else '', cell(rule, only(kind)),
                      cell(rule, but), cell(links, only(kind)), cell(links, but)))
     lines += [markdown_table(('kind', 'in error', 'rule: only it repaired', 'all but it', 'links: only it',
                               'all but it'), rows), '']
     kinds = ('true', 'missed', 'doubt', *KINDS[1:])
     lines += [markdown_table(('in error', *kinds), [
-        (category, *(f'{figures["errors"][kind][category]:.0f}' for kind in kinds)) for category in CATEGORIES
-        if any(figures['errors'][kind][category] >= .5 for kind in kinds)]), '']
+        (category, *(number(figures['errors'][kind][category]) for kind in kinds)) for category in CATEGORIES
+        if any(figures['errors'][kind][category] >= .05 for kind in kinds)]), '']
     together = [case for case in CASES if case not in BY_LINKS and case != only(PART_OF_STATUS)]
-    lines += [markdown_table(('repaired together', 'rule', *TYPES), [
-        (case, cell(rule, case), *(cell(rule, case, kind) for kind in TYPES)) for case in together]), '']
+    lines += [markdown_table(('repaired together', 'rule', *types), [
+        (case, cell(rule, case), *(cell(rule, case, kind) for kind in types)) for case in together]), '']
     return '\n'.join(lines)
 
 
@@ -126,6 +129,11 @@ def cell_of(row: Mapping[str, float], key: str) -> str:
     return f'{row[key]:.1f}' if key in row else ''
 
 
-def plural(number: float, noun: str) -> str:
+def number(value: float) -> str:
+    """Return an expected number of objects."""
+    return f'{value:.0f}' if value >= 10 else f'{value:.1f}'
+
+
+def plural(count: float, noun: str) -> str:
     """Return a number with its noun."""
-    return f'{number:.0f} {noun}{"s" * (number != 1)}'
+    return f'{count:.0f} {noun}{"s" * (count != 1)}'

@@ -257,8 +257,12 @@ def test_links_answer_a_part_of_the_questions(view):
 
 
 def test_what_is_worth_most_is_named_first():
-    assert ranked({'missed': 2.04, 'false': .4, 'status': 5.}, '+') == '**status +5.0**, missed +2.0'
-    assert ranked({'false': .4}, '+') == 'nothing is worth a point'
+    right = {NOTHING: {'all': 60.}, ALL: {'all': 100.}}
+    for kind in KINDS:
+        right |= {only(kind): {'all': 60.4}, all_but(kind): {'all': 99.5}}
+    assert ranked(right) == 'nothing is worth a point'
+    right |= {only('false'): {'all': 59.}, all_but('false'): {'all': 95.}, only('status'): {'all': 70.}}
+    assert ranked(right) == '**status (+10.0, -0.5)**, false (-1.0, -5.0)'
 
 
 def test_a_frame_of_true_boxes_has_few_errors(standin, monkeypatch):
