@@ -13,12 +13,14 @@ from bench.error_budget.parts import Seen
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.real_frames import AWAY, HEADINGS, LinkAnswers, scores
 from bench.study.rule import parse_question, rule_answer
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, RELATIONS, relation
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example
 from mpnp_ros.training.key_frames import heading_of, sample_of, turn_tokens
 from mpnp_ros.training.true_objects import OBJECTS
 
+MIDDLES = np.radians([0, 60, -60, 120, -120, 180]).astype(np.float32)
+"""Directions in the middle of RELATIONS."""
 NOTHING, ALL = 'nothing', 'everything'
 TOGETHER = (('missed', 'false'), ('missed', 'category'), ('missed', 'status'), ('category', 'status'),
             ('missed', 'category', PART_OF_STATUS), ('missed', 'category', 'status'),
@@ -87,8 +89,8 @@ def measure(view: View, few: Sequence[Example], answering: LinkAnswers | None,
     links: dict[str, dict[str, Any]] = {}
 
     def answer(name: str, tokens: Mapping[str, ModalityTokens], by_links: bool, turn: float = 0.) -> None:
-        see = seeing(tokens, turn)
-        given = [rule_answer(meanings[example.question], see(example), CHANNELS)
+        see, summed = seeing(tokens, turn), seeing(tokens, turn, by_direction)
+        given = [rule_answer(meanings[example.question], summed(example), CHANNELS)
                  for example in view.examples]
         right[name] = scores(view.examples, given)
         if answering and by_links:
@@ -110,13 +112,23 @@ def measure(view: View, few: Sequence[Example], answering: LinkAnswers | None,
             'rule': right, 'rule_same': same, 'links': links}
 
 
-def seeing(tokens: Mapping[str, ModalityTokens], turn: float = 0.) -> Callable[[Example], ModalityTokens]:
-    """Return what gives the tokens for a question in its heading, turned further by radians."""
+def seeing(tokens: Mapping[str, ModalityTokens], turn: float = 0.,
+           change: Callable[[ModalityTokens], ModalityTokens] = lambda tokens: tokens,
+           ) -> Callable[[Example], ModalityTokens]:
+    """Return what gives the tokens for a question in its heading, turned further by radians, and changed."""
     @cache
     def of(frame: str) -> ModalityTokens:
-        return turn_tokens(tokens[sample_of(frame)], heading_of(frame) * math.tau / HEADINGS + turn)
+        heading = heading_of(frame) * math.tau / HEADINGS
+        return change(turn_tokens(tokens[sample_of(frame)], heading + turn))
 
     return lambda example: of(example.frame)
+
+
+def by_direction(tokens: ModalityTokens) -> ModalityTokens:
+    """Return tokens added up by direction: all that the rule needs, as no question names a distance."""
+    lies = np.array([RELATIONS.index(relation(math.cos(angle), math.sin(angle))) for angle in tokens.azimuth])
+    values = np.array([tokens.values[lies == place].sum(0) for place in range(len(RELATIONS))])
+    return replace(unseen(tokens), values=values, azimuth=MIDDLES, distance=np.zeros(0, np.float32))
 
 
 def unseen(tokens: ModalityTokens) -> ModalityTokens:

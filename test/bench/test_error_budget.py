@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.error_budget import __main__ as command
-from bench.error_budget.measure import ALL, CASES, NOTHING, View, all_but, measure, only
+from bench.error_budget.measure import ALL, CASES, NOTHING, View, all_but, by_direction, measure, only
 from bench.error_budget.parts import Part, Seen, seen_by_detector, seen_in_tokens, tokens_by_object
 from bench.error_budget.real import seen_in_frame
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
@@ -23,7 +23,7 @@ from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.key_frame import AnnotatedObject
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, RELATIONS, relation
 from mpnp_ros.tokens import SECTOR, SECTORS, ModalityTokens
 from mpnp_ros.training.evaluation import majority_answers
 from mpnp_ros.training.key_frames import question_dataset
@@ -246,6 +246,15 @@ def test_every_question_is_right_when_everything_is_repaired(view):
     assert set(figures['rule']) == {'majority', 'turned away', *CASES} and len(lines) == len(CASES) + 1
 
 
+def test_tokens_added_up_by_direction_have_the_same_sums():
+    tokens = seen_in_tokens(WRONG, OBJECTS_THERE, SCOPE).tokens()
+    summed = by_direction(tokens)
+    for place, name in enumerate(RELATIONS):
+        there = [relation(math.cos(angle), math.sin(angle)) == name for angle in tokens.azimuth]
+        assert summed.values[place] == pytest.approx(tokens.values[there].sum(0))
+        assert relation(math.cos(summed.azimuth[place]), math.sin(summed.azimuth[place])) == name
+
+
 def test_links_answer_a_part_of_the_questions(view):
     few = view.examples[::7]
     answers = {example: example.answer for example in few}
@@ -290,6 +299,6 @@ def test_the_command_gathers_views(view, tmp_path, monkeypatch, capsys):
     page = tmp_path / 'budget.md'
     assert command.main(['--root', 'x', '--questions', '-1', '--page', str(page)]) == 0
     assert list(json.loads(page.with_suffix('.json').read_text())) == ['stand-in', 'again']
-    assert 'everything' in capsys.readouterr().out and '**again**' in page.read_text()
+    assert 'everything' in capsys.readouterr().out and '- again: ' in page.read_text()
     with pytest.raises(SystemExit):
         command.main([])
