@@ -37,7 +37,6 @@ from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
-from mpnp_ros.modalities.camera.images import CameraFrame
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
@@ -152,8 +151,8 @@ class DriveMotion:
         return made
 
 
-def with_lidar(frame: KeyFrame, images: CameraFrame, encoder: CameraDetectionEncoder,
-               seen: tuple[CategoryBoxes, ...], min_points: int = SCOPE.min_points) -> Detections:
+def with_lidar(frame: KeyFrame, encoder: CameraDetectionEncoder, seen: tuple[CategoryBoxes, ...],
+               min_points: int = SCOPE.min_points) -> Detections:
     """Return the objects of a key frame with distances from its sweep, of boxes with so many points.
 
     Cameras are moved by the way of the vehicle between their stamps and that of the sweep.
@@ -189,18 +188,18 @@ def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswer
 
 
 class LinkAnswers:
-    """Answers by the shipped links to object counts."""
+    """Answers by the shipped links to a modality, by default to object counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, modality: str = OBJECTS) -> None:
         lm = load_language_model('smollm2-135m-instruct')
-        self._method = create_method('mpnp', lm)
-        self._method.plug(load_link(shipped_links()[OBJECTS].path, lm=lm))
+        self._modality, self._method = modality, create_method('mpnp', lm)
+        self._method.plug(load_link(shipped_links()[modality].path, lm=lm))
         self._book = PreparedQuestions(self._method, QuestionFiles())
 
     def __call__(self, examples: Sequence[Example], see: Callable[[Example], ModalityTokens],
                  ) -> list[str | None]:
         """Return the answer to every question from the tokens that ``see`` gives."""
-        return answers_of(self._method, examples, self._book, lambda example: {OBJECTS: see(example)})
+        return answers_of(self._method, examples, self._book, lambda example: {self._modality: see(example)})
 
 
 def scores(examples: Sequence[Example], given: Sequence[str | None]) -> dict[str, Any]:

@@ -112,6 +112,17 @@ class Detections:
         """Return the objects that a mask [n] or indices select, in their order."""
         return replace(self, **{name: getattr(self, name)[keep] for name in PER_OBJECT})
 
+    def within(self, reach: float) -> np.ndarray:
+        """Return the probability that each object is nearer than that, given the deviation of its distance.
+
+        reach: metres.
+        """
+        if not math.isfinite(reach):
+            return np.ones(len(self))
+        deviation = np.nan_to_num(self.range_deviation).clip(0.01)
+        return np.array([0.5 * math.erfc((far - reach) / (math.sqrt(2) * spread))
+                         for far, spread in zip(self.distance, deviation, strict=True)])
+
     def counts(self) -> np.ndarray:
         """Return the expected number of each channel by object, float32 [n, 24]; see :data:`CHANNELS`."""
         shares = status_shares(self.moving, self.rider)
@@ -125,14 +136,10 @@ def detection_tokens(detections: Detections, modality: str, encoder: str,
                      reach: float = math.inf) -> ModalityTokens:
     """Return one token for each object; a frame without objects is one token of zeros without a direction.
 
-    modality, encoder: as in ModalityTokens.  reach: metres; an object beyond counts by the probability that
-    it is nearer, given the deviation of its distance.
+    modality, encoder: as in ModalityTokens.  reach: metres; an object counts by the probability that it
+    is nearer, see :meth:`Detections.within`.
     """
-    inside = np.ones(len(detections))
-    if math.isfinite(reach) and len(detections):
-        deviation = np.nan_to_num(detections.range_deviation).clip(0.01)
-        inside = np.array([0.5 * math.erfc((far - reach) / (math.sqrt(2) * spread)) for far, spread in
-                           zip(detections.distance, deviation, strict=True)])
+    inside = detections.within(reach)
     seen = detections.select(inside > 0.01)
     values = seen.counts() * inside[inside > 0.01, None].astype(np.float32)
     azimuth, distance, index = seen.azimuth, seen.distance, seen.source_index

@@ -1,0 +1,1 @@
+"""The error budget behind docs/results/error_budget.md."""
