@@ -37,8 +37,9 @@ missed and a false object here.
 Errors are expected numbers over all key frames, by the category of the object or, of false ones, by what is
 said. Doubt is the part of what is missed that lacks of objects of which more than half is found. Errors of
 direction are those across a border of the six directions. Blind: links that see nothing. Turned away: the
-same tokens turned by 120 degrees. Links answer a random part of the questions, evenly over types; "rule,
-same" is the rule on that part. Real frames have no motion here: statuses are as usual; and of a drive in one
+same tokens turned by 120 degrees, which does no harm where no direction is asked about. Links answer a
+random part of the questions, evenly over types; "rule, same" is the rule on that part, on which differences
+below 3 points mean little. Real frames have no motion here: statuses are as usual; and of a drive in one
 street each key frame is nearly the same. Read differences, not levels.
 
 ## Worth most
@@ -63,9 +64,10 @@ def page_of(gathered: Mapping[str, Figures]) -> str:
     """Return the Markdown page of all views."""
     repairs = markdown_table(('kind', 'what the repair does'),
                              [(kind, REPAIRS[kind].means) for kind in (*KINDS, PART_OF_STATUS)])
-    worth = '\n'.join(f'- {name}: {in_words(figures)}' for name, figures in gathered.items())
+    views = sorted(gathered.items(), reverse=True)  # the world first
+    worth = '\n'.join(f'- {name}: {in_words(figures)}' for name, figures in views)
     return '\n'.join([HEAD.format(repairs=repairs, worth=worth),
-                      *(text_of(name, figures) for name, figures in gathered.items())])
+                      *(text_of(name, figures) for name, figures in views)])
 
 
 def in_words(figures: Figures) -> str:

@@ -11,11 +11,12 @@ import pytest
 from bench.error_budget import __main__ as command
 from bench.error_budget.measure import ALL, CASES, NOTHING, View, all_but, by_direction, measure, only
 from bench.error_budget.parts import Part, Seen, seen_by_detector, seen_in_tokens, tokens_by_object
-from bench.error_budget.real import seen_in_frame
+from bench.error_budget.real import seen_at
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.error_budget.report import page_of, ranked
-from bench.real_frames import ENCODER, HEADINGS, SCOPE
+from bench.real_frames import ENCODER, HEADINGS, SCOPE, DriveMotion
 from bench.real_matching import Matches, visible
+from bench.real_sweeps import moment_of
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.detectors.base import COCO, Boxes
@@ -286,8 +287,8 @@ def test_a_frame_of_true_boxes_has_few_errors(standin, monkeypatch):
 
     frame = next(NuScenes(standin).key_frames(NuScenes(standin).scenes[0]['name']))
     encoder = Perfect(CameraConfig(tokens='detections', class_map='coco'), Nothing())
-    seen = seen_in_frame(frame, encoder)
-    assert len(seen) == 2
+    seen = seen_at(moment_of(frame), DriveMotion(), encoder)
+    assert len(seen) == 4
     for view in seen.values():
         made = totals(view)
         assert made['true'] > made['missed'] and made['category'] < .2 * made['true']
