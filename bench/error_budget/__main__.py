@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.common.program import add_recipe, exit_code, program_parser
-from bench.error_budget.measure import View, measure
+from bench.error_budget.measure import EncoderView, measure
 from bench.error_budget.real import real_views
 from bench.error_budget.report import add_to_page, in_words
 from bench.real_frames import LinkAnswers
@@ -62,7 +62,7 @@ def run(given: Namespace) -> None:
             add_to_page(given.page, view.name, figures)
 
 
-def views(given: Namespace) -> Iterator[View]:
+def views(given: Namespace) -> Iterator[EncoderView]:
     """Yield the views that the options ask for."""
     if given.study:
         from bench.error_budget.world import world_views  # needs the world; real frames do not

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.error_budget.parts import Seen
+from bench.error_budget.parts import SeenFrame
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.real_frames import HEADINGS, LinkAnswers, scores
 from mpnp_ros.questions.rule import parse_question, rule_answer
@@ -55,7 +55,7 @@ BY_LINKS = (NOTHING, *map(only, KINDS), *map(all_but, KINDS), ALL)
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class EncoderView:
     """An encoder, and questions about what it sees.
 
     seen: sample token -> its key frame in the heading in which it was recorded.  majority: an answer to each
@@ -63,7 +63,7 @@ class View:
     """
 
     name: str
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, SeenFrame]
     examples: tuple[Example, ...]
     majority: Sequence[str | None]
     modality: str = OBJECTS
@@ -80,7 +80,7 @@ class View:
                 for kind in tallies[0]}
 
 
-def measure(view: View, few: Sequence[Example], answering: LinkAnswers | None,
+def measure(view: EncoderView, few: Sequence[Example], answering: LinkAnswers | None,
             show: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Return all figures of a view.  few: the questions that links answer."""
     meanings = {text: parse_question(text) for text in {example.question for example in view.examples}}

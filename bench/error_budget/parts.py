@@ -54,7 +54,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class SeenFrame:
     """A key frame as an encoder sees it.
 
     objects: all annotated ones.  build: what makes tokens of parts.
@@ -80,7 +80,7 @@ def azimuth_of(item: AnnotatedObject) -> float:
 
 
 def seen_by_detector(matches: Matches, scope: Scope, tokens: ModalityTokens,
-                     left_out: Matches | None = None) -> Seen:
+                     left_out: Matches | None = None) -> SeenFrame:
     """Return the parts of detections: one for each.
 
     tokens: those of the detections.  left_out: detections that were left out because they have too few
@@ -96,7 +96,7 @@ def seen_by_detector(matches: Matches, scope: Scope, tokens: ModalityTokens,
     def build(parts: Sequence[Part]) -> ModalityTokens:
         return tokens_by_object(tokens, parts)
 
-    return Seen(tuple(parts), matches.objects, scope, build)
+    return SeenFrame(tuple(parts), matches.objects, scope, build)
 
 
 def _parts_of(detections: Detections, object_of: Sequence[AnnotatedObject | None], scope: Scope,
@@ -107,7 +107,7 @@ def _parts_of(detections: Detections, object_of: Sequence[AnnotatedObject | None
                    float(near[row]), dense)
 
 
-def seen_in_tokens(tokens: ModalityTokens, objects: Sequence[AnnotatedObject], scope: Scope) -> Seen:
+def seen_in_tokens(tokens: ModalityTokens, objects: Sequence[AnnotatedObject], scope: Scope) -> SeenFrame:
     """Return the parts of expected numbers by sector, or of tokens of which each counts one object.
 
     Every annotated object takes up to 1 of what is said around it: its own category before others, its own
@@ -146,7 +146,7 @@ def seen_in_tokens(tokens: ModalityTokens, objects: Sequence[AnnotatedObject], s
     def build(parts: Sequence[Part]) -> ModalityTokens:
         return how(tokens, parts)
 
-    return Seen(tuple(parts), objects, scope, build)
+    return SeenFrame(tuple(parts), objects, scope, build)
 
 
 def tokens_by_object(tokens: ModalityTokens, parts: Sequence[Part]) -> ModalityTokens:

@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.error_budget.measure import View
-from bench.error_budget.parts import Seen, seen_by_detector
+from bench.error_budget.measure import EncoderView
+from bench.error_budget.parts import SeenFrame, seen_by_detector
 from bench.real_frames import (
     BY_CAMERA,
     BY_LIDAR,
@@ -30,11 +30,11 @@ MEASURED = (BY_LIDAR, WITH_MOTION[BY_LIDAR])
 """Ways in which boxes with too few LiDAR points are left out."""
 
 
-def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> Iterator[View]:
+def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> Iterator[EncoderView]:
     """Yield the views of a detector on a nuScenes root.  detector: its name on the page."""
     tables = NuScenes(root)
     frames = []
-    views: dict[str, dict[str, Seen]] = {way: {} for way in (*WITH_MOTION, *WITH_MOTION.values())}
+    views: dict[str, dict[str, SeenFrame]] = {way: {} for way in (*WITH_MOTION, *WITH_MOTION.values())}
     for scene in tables.scenes:
         motion = DriveMotion()
         for moment in moments_of(tables, scene['name']):
@@ -47,11 +47,11 @@ def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> It
     majority = majority_answers(examples, examples)
     for way, view in views.items():
         if view:
-            yield View(f'{root.name}, {detector}, {way}', view, examples, majority,
+            yield EncoderView(f'{root.name}, {detector}, {way}', view, examples, majority,
                        scenes=len(tables.scenes))
 
 
-def seen_at(moment: Moment, motion: DriveMotion, encoder: CameraDetectionEncoder) -> dict[str, Seen]:
+def seen_at(moment: Moment, motion: DriveMotion, encoder: CameraDetectionEncoder) -> dict[str, SeenFrame]:
     """Return what is seen in a key frame, by the way; of other moments the motion only is followed."""
     boxes, cameras = encoder.look_at(moment.images)
     found = {BY_CAMERA: encoder.lift(moment.images, boxes, cameras)} if cameras else {}
@@ -67,7 +67,7 @@ def seen_at(moment: Moment, motion: DriveMotion, encoder: CameraDetectionEncoder
 
 
 def _seen(detections: Detections, moment: Moment, cameras: tuple[Camera, ...], every: Matches | None,
-          ) -> Seen:
+          ) -> SeenFrame:
     assert moment.key_frame is not None  # the caller has checked
     tokens = detection_tokens(detections, OBJECTS, ENCODER, SCOPE.max_distance)
     return seen_by_detector(match(detections, moment.key_frame.objects, cameras), SCOPE, tokens, every)

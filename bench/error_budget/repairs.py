@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from bench.error_budget.parts import CATEGORY_OF, LEAST, Part, Seen, azimuth_of
+from bench.error_budget.parts import CATEGORY_OF, LEAST, Part, SeenFrame, azimuth_of
 from mpnp_ros.detection.classes import status_shares
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import AnnotatedObject
@@ -37,9 +37,9 @@ def usual(category: str) -> np.ndarray:
     return counts
 
 
-def of_objects(change: Callable[[Part, AnnotatedObject, Scope], Part]) -> Callable[[Seen], Seen]:
+def of_objects(change: Callable[[Part, AnnotatedObject, Scope], Part]) -> Callable[[SeenFrame], SeenFrame]:
     """Return the repair that changes each part that belongs to an object."""
-    def repair(seen: Seen) -> Seen:
+    def repair(seen: SeenFrame) -> SeenFrame:
         return replace(seen, parts=tuple(part if part.item is None else change(part, part.item, seen.scope)
                                          for part in seen.parts))
     return repair
@@ -102,7 +102,7 @@ def is_dense(item: AnnotatedObject, scope: Scope) -> bool:
     return item.num_lidar_pts + item.num_radar_pts >= scope.min_points
 
 
-def with_missed(seen: Seen) -> Seen:
+def with_missed(seen: SeenFrame) -> SeenFrame:
     """What an object of questions lacks of 1 is put in, with its category and direction.
 
     Its statuses are those said of the rest of it, and usual ones where nothing is said.
@@ -117,7 +117,7 @@ def with_missed(seen: Seen) -> Seen:
     return replace(seen, parts=(*seen.parts, *added))
 
 
-def without_false(seen: Seen) -> Seen:
+def without_false(seen: SeenFrame) -> SeenFrame:
     """What belongs to no object is taken out."""
     return replace(seen, parts=tuple(part for part in seen.parts if part.item is not None))
 
@@ -126,7 +126,7 @@ def without_false(seen: Seen) -> Seen:
 class Repair:
     """A repair, and what it does in words, for the page."""
 
-    apply: Callable[[Seen], Seen]
+    apply: Callable[[SeenFrame], SeenFrame]
     means: str
 
 
@@ -160,7 +160,7 @@ KINDS = ('missed', 'false', 'category', 'status', 'direction', '30 m border', '5
 PART_OF_STATUS = 'moving or not'
 
 
-def repaired(seen: Seen, kinds: Iterable[str]) -> Seen:
+def repaired(seen: SeenFrame, kinds: Iterable[str]) -> SeenFrame:
     """Return a key frame with some kinds of error repaired."""
     chosen = set(kinds)
     for name, repair in REPAIRS.items():
@@ -169,7 +169,7 @@ def repaired(seen: Seen, kinds: Iterable[str]) -> Seen:
     return seen
 
 
-def errors(seen: Seen) -> dict[str, dict[str, float]]:
+def errors(seen: SeenFrame) -> dict[str, dict[str, float]]:
     """Return how much expected number is in error: kind -> category -> number.
 
     The category is that of the object, for 'false' what is said.  'true': objects of questions.  'doubt': the

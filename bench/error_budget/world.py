@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.error_budget.measure import View
+from bench.error_budget.measure import EncoderView
 from bench.error_budget.parts import seen_in_tokens
 from bench.study.study import Study
 from mpnp_ros.training.evaluation import majority_answers
@@ -14,7 +14,7 @@ VIEWS = {'world, LiDAR by day': ('lidar', 'day'), 'world, camera by day': ('came
 """Name of a view -> its sensor and light."""
 
 
-def world_views(study: Study) -> Iterator[View]:
+def world_views(study: Study) -> Iterator[EncoderView]:
     """Yield the views of a study, made if its scenes are missing."""
     test, scope = study.test, study.config.questions.scope
     majority = majority_answers(study.sensor_training.examples, test.examples)
@@ -24,4 +24,4 @@ def world_views(study: Study) -> Iterator[View]:
     for name, (sensor, light) in VIEWS.items():
         seen = {sample_of(key): seen_in_tokens(frame[sensor], objects[sample_of(key)], scope)
                 for key, frame in test.tokens[light].items()}
-        yield View(name, seen, test.examples, majority, sensor, len(scenes))
+        yield EncoderView(name, seen, test.examples, majority, sensor, len(scenes))

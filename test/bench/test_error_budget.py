@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.error_budget import __main__ as command
-from bench.error_budget.measure import ALL, CASES, NOTHING, View, all_but, by_direction, measure, only
-from bench.error_budget.parts import Part, Seen, seen_by_detector, seen_in_tokens, tokens_by_object
+from bench.error_budget.measure import ALL, CASES, NOTHING, EncoderView, all_but, by_direction, measure, only
+from bench.error_budget.parts import Part, SeenFrame, seen_by_detector, seen_in_tokens, tokens_by_object
 from bench.error_budget.real import seen_at
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.error_budget.report import page_of, ranked
@@ -73,7 +73,7 @@ def found(*said):
         for channel, number in counts.items():
             row[channel] = number
         parts.append(Part(row, math.radians(degrees), 10., item, near, dense))
-    return Seen(tuple(parts), OBJECTS_THERE, SCOPE, lambda parts: tokens_by_object(tokens, parts))
+    return SeenFrame(tuple(parts), OBJECTS_THERE, SCOPE, lambda parts: tokens_by_object(tokens, parts))
 
 
 def total(seen, channel=slice(None)):
@@ -235,7 +235,7 @@ def view(standin):
     seen = {frame.token: seen_by_detector(Matches(nothing, [], frame.objects, frozenset()), SCOPE, tokens)
             for frame in frames}
     examples = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=20, scope=SCOPE).examples
-    return View('stand-in', seen, examples, majority_answers(examples, examples))
+    return EncoderView('stand-in', seen, examples, majority_answers(examples, examples))
 
 
 def test_every_question_is_right_when_everything_is_repaired(view):
