@@ -45,9 +45,9 @@ LEAST_DEVIATION, UNTOLD_DEVIATION = 0.3, 0.15
 """Deviation of a distance: at least, in metres; where it is not known, as a share of the distance."""
 WELL_MEASURED = 0.5
 """Metres of deviation up to which distances of two frames err independently."""
-APART = 3.0
-"""Metres of deviation, as far as parked cars are apart, at which half of what is measured counts: neighbours
-are taken for each other.
+APART = 1.0
+"""Metres of deviation at which half of what is measured counts, and odds reach half as far: neighbours are
+taken for each other, and errors that are alike add up to what looks like motion.
 """
 STEADY = 2.0
 """Metres/second, largest deviation of a velocity that is given."""
@@ -323,7 +323,9 @@ def _updated(tracks: _Tracks, sights: _Sights, rows: np.ndarray) -> _Tracks:
         'state', 'cov', 'place', 'doubt', 'odds', 'categories', 'hits', 'misses', 'unseen')}
     made['state'][rows], made['cov'][rows] = state, cov
     made['place'][rows], made['doubt'][rows] = place, doubt
-    made['odds'][rows] = np.clip(tracks.odds[rows] + trust * gain, -SUREST, SUREST)
+    prior, most = tracks.prior[rows], SUREST * trust
+    told = np.clip(tracks.odds[rows] + trust * gain - prior, -most, most)
+    made['odds'][rows] = np.clip(prior + told, -SUREST, SUREST)
     made['categories'][rows] += LEARNED * (sights.categories[columns] - tracks.categories[rows])
     made['hits'][rows] += 1
     made['misses'][rows], made['unseen'][rows] = 0, 0.

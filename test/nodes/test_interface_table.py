@@ -129,9 +129,10 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
            SERVES: graph.get_service_names_and_types_by_node,
            CALLS: graph.get_client_names_and_types_by_node}[kind]
     own = f'{NAMESPACE}/{node}/'
-    extra = OF_EVERY_ROS_NODE - set(expected(node, kind))
+    named = expected(node, kind)
     return {name: types[0] for name, types in ask(node, NAMESPACE)
-            if name not in extra and not name.startswith(own) and '/_action/' not in name}
+            if name in named or name not in OF_EVERY_ROS_NODE and not name.startswith(own)
+            and '/_action/' not in name}
 
 
 @pytest.mark.parametrize('node', ['camera_encoder', 'detections_encoder', 'lidar_encoder', 'radar_encoder',
