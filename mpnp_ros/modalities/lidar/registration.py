@@ -140,8 +140,9 @@ SENSOR = Sensor(
         'lidar', (('<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps'),), 'the sensor',
         'one message for each sweep, or for the newest if sweeps come faster') + (
             Endpoint('lidar_encoder', SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
-                     'with a head that finds objects: pose of the robot, by which it is seen what moves; '
-                     '`/tf` too', SENSOR_DATA),
+                     'pose of the robot, by which it is seen what moves; only with a head that finds objects',
+                     SENSOR_DATA),
+            Endpoint('lidar_encoder', SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
             Endpoint('lidar_encoder', PUBLISHES, OBJECTS.format(modality='lidar'),
                      'vision_msgs/msg/Detection3DArray', 'the objects, for RViz and Foxglove; only with a '
                      'head that finds them', RELIABLE)),
