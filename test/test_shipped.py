@@ -40,6 +40,13 @@ def test_heads_say_which_channels_they_can_tell(kind, unknown):
     assert head.limits['known'].sum() == 24 - len(unknown) and head.limits['max_distance'] == 30
 
 
+def test_the_head_that_finds_objects_is_read_like_objects():
+    encoder = create_encoder('lidar', {'backbone': 'polar', 'head': 'lidar-objects-driving-world'})
+    manifest = encoder.head.manifest
+    assert manifest.form == 'detections' and manifest.calibration and manifest.licence
+    assert encoder.token_width == read_manifest(shipped_links()['objects'].path).config.token_width == 24
+
+
 @pytest.mark.parametrize('modality', ['camera', 'lidar', 'objects'])
 def test_links_load_strictly_and_say_where_they_come_from(modality):
     stored = shipped_links()[modality]

@@ -1,11 +1,16 @@
-"""Train a head that predicts object counts by direction, on the boxes of nuScenes roots.
+"""Train a head on the boxes of nuScenes roots: object counts by direction, or single objects.
 
 Features are computed once and cached. Scenes are held out by seed: day and night twins of the simulated world
 stay on one side. Ctrl-C or SIGTERM stops; the same command resumes from its checkpoint, written after every
 epoch and at the end. To use the head, set `encoder.head` to its folder, and `encoder.tokens: objects` for the
 camera or `encoder.backbone: polar` for the LiDAR.
 
+With `--form detections` the head of the LiDAR finds single objects and what moves, by an earlier sweep. Roots
+need sweeps between key frames, as of `mpnp world generate --lidar random --sweeps lidar`, or key frames half
+a second apart.
+
     mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
+    mpnp pretrain --root random --modality lidar --form detections --output heads/lidar-objects
 """
 from __future__ import annotations
 
@@ -31,8 +36,9 @@ from mpnp_ros.progress import progress
 if TYPE_CHECKING:
     from mpnp_ros.modalities.head_training import HeadInput
     from mpnp_ros.questions.key_frame import KeyFrame
+    from mpnp_ros.training.detection_data import DetectionDataset
     from mpnp_ros.training.head_data import SectorDataset
-    from mpnp_ros.training.head_trainer import PretrainingReport
+    from mpnp_ros.training.head_run import PretrainingReport
 
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 
@@ -41,14 +47,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('--root', type=Path, nargs='+', required=True, help='nuScenes roots')
     parser.add_argument('--modality', required=True,
-                        choices=[name for name, sensor in sensors().items() if sensor.head],
+                        choices=[name for name, sensor in sensors().items() if sensor.heads],
                         help='sensor of the head')
+    parser.add_argument('--form', choices=('sectors', 'detections'), default='sectors',
+                        help='sectors: counts by direction; detections: single objects, of the LiDAR '
+                             '(default: %(default)s)')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='folder of the head')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE',
                         help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='options by sensor, such as `lidar: {epochs: 8}` (default: those of the sensor)')
-    PretrainingConfig.add_arguments(parser, ['epochs', 'seed'])
+    PretrainingConfig.add_arguments(parser, ['epochs', 'seed', 'dtype'])
     parser.add_argument('--checkpoint', type=Path, metavar='FOLDER',
                         help='folder from which a stopped run resumes (default: a hidden folder beside '
                              '--output, removed at the end)')
@@ -63,23 +72,27 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Read, train, measure, save; exit code 0, or 130 where Ctrl-C stopped the training."""
     from mpnp_ros.modalities.heads import save_head
-    from mpnp_ros.training.head_trainer import new_head, pretrain
+    from mpnp_ros.training.detection_trainer import pretrain_detections
+    from mpnp_ros.training.head_run import new_head
+    from mpnp_ros.training.head_trainer import pretrain
 
     config = recipe(arguments)
-    source = head_training(arguments.modality).inputs(arguments.device)
+    source = head_training(arguments.modality, arguments.form).inputs(arguments.device)
     checkpoint = arguments.checkpoint or checkpoint_folder(
-        arguments.output, config, arguments.modality, arguments.root, arguments.scenes)
+        arguments.output, config, arguments.modality, arguments.form, arguments.root, arguments.scenes)
     with interruptible() as cancelled:
         dataset = read(arguments, source, config, cancelled)
         if arguments.features_only:
             return 0
         train, validation = dataset.split(config.validation, config.seed)
+        trained: Callable[..., PretrainingReport] = \
+            pretrain if arguments.form == 'sectors' else pretrain_detections
         print(f'{len(train)} training frames, {len(validation)} validation frames, which select the best '
               f'epoch ({scenes_text(validation)})')
-        head = new_head(source, config)
+        head = new_head(source, config, arguments.form)
         with progress('training', quiet=arguments.quiet) as show:
-            report = pretrain(head, train, validation, config, lambda step: show(
-                step.step, step.steps, f'loss {step.loss:.3f}, explained {step.explained or 0:.3f}'),
+            report = trained(head, train, validation, config, lambda step: show(
+                step.step, step.steps, f'loss {step.loss:.3f}, validation {step.validation or 0:.3f}'),
                 cancelled, checkpoint)
     print(describe(report))
     if report.stopped == 'cancelled':
@@ -87,7 +100,8 @@ def run(arguments: Namespace) -> int:
               file=sys.stderr)
         return CANCELLED
     manifest = save_head(arguments.output, head, licence=arguments.licence, accuracy=report.scores.to_dict(),
-                         known=report.known, provenance=provenance(arguments, config, train))
+                         known=report.known, calibration=report.calibration,
+                         provenance=provenance(arguments, config, train))
     if arguments.checkpoint is None:
         forget_checkpoint(checkpoint)
     print(f'{arguments.output}: {manifest.kind} head {manifest.sha256[:12]}')
@@ -97,21 +111,23 @@ def run(arguments: Namespace) -> int:
 def recipe(arguments: Namespace) -> PretrainingConfig:
     """Return the options of the sensor, or its section of the YAML file, and the command line over them."""
     config = PretrainingConfig.load(arguments.config, arguments.modality) if arguments.config else \
-        head_training(arguments.modality).options
+        head_training(arguments.modality, arguments.form).options
     return config.changed(**PretrainingConfig.given(arguments))
 
 
-def head_training(modality: str) -> HeadTraining:
-    """Return how heads of a sensor are trained; raises ConfigurationError where it has none."""
-    found = find_sensor(modality).head
-    if found is None:
-        raise ConfigurationError(f'the {modality} has no head')
-    return found
+def head_training(modality: str, form: str) -> HeadTraining:
+    """Return how heads of a sensor are trained; raises ConfigurationError where it has none of a form."""
+    heads = find_sensor(modality).heads
+    if form not in heads:
+        raise ConfigurationError(f'the {modality} has no heads of the form {form}; there are '
+                                 f'{", ".join(heads) or "none"}')
+    return heads[form]
 
 
 def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
-         cancelled: Callable[[], bool]) -> SectorDataset:
+         cancelled: Callable[[], bool]) -> SectorDataset | DetectionDataset:
     """Return all key frames of the scenes, with cached or new inputs."""
+    from mpnp_ros.training.detection_data import detection_dataset
     from mpnp_ros.training.head_data import sector_dataset
 
     frames = list(chain.from_iterable(key_frames(root, arguments.scenes) for root in arguments.root))
@@ -120,6 +136,8 @@ def read(arguments: Namespace, source: HeadInput, config: PretrainingConfig,
             show(done, len(frames))
             end_encoding(cancelled, done, len(frames))
 
+        if arguments.form == 'detections':
+            return detection_dataset(frames, source, config, progress=made)
         return sector_dataset(frames, source, config.scope, progress=made)
 
 
@@ -142,14 +160,15 @@ def describe(report: PretrainingReport) -> str:
                f'{"".join(untold)}' if untold else ''))
 
 
-def provenance(arguments: Namespace, config: PretrainingConfig, train: SectorDataset) -> str:
+def provenance(arguments: Namespace, config: PretrainingConfig,
+               train: SectorDataset | DetectionDataset) -> str:
     """Return the provenance for the manifest in one line."""
     roots = ', '.join(root.resolve().name for root in arguments.root)
     return (f'mpnp pretrain on {roots}: {arguments.modality}, {len(train)} frames, at most {config.epochs} '
             f'epochs, seed {config.seed}')
 
 
-def scenes_text(dataset: SectorDataset) -> str:
+def scenes_text(dataset: SectorDataset | DetectionDataset) -> str:
     """Return the first scenes of a data set as text."""
     names = sorted(set(dataset.scenes))
     return ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '')

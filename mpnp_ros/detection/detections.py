@@ -15,8 +15,9 @@ from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT, known_chan
 from mpnp_ros.errors import TokensError
 from mpnp_ros.tokens import NO_SOURCE, SECTOR, SECTORS, ModalityTokens
 
-PER_OBJECT = ('position', 'existence', 'categories', 'moving', 'rider', 'velocity', 'size', 'yaw',
-              'range_deviation', 'cross_deviation', 'motion_evidence', 'boxes', 'source_index', 'track')
+PER_OBJECT = ('position', 'existence', 'categories', 'moving', 'rider', 'statuses', 'velocity', 'size',
+              'yaw', 'range_deviation', 'cross_deviation', 'motion_evidence', 'boxes', 'source_index',
+              'track')
 """Fields of Detections with a row for each object."""
 ROUNDING = 1e-6
 """Degrees."""
@@ -35,6 +36,8 @@ class Detections:
     categories: [n, 10] probability of each of ``mpnp_ros.questions.vocabulary.CATEGORIES``; rows sum to 1.
     moving: [n] probability that it moves; NaN: not known.
     rider: [n] probability that somebody rides it, for cycles; NaN: not known.
+    statuses: [n, 24] probability of each status if the object is of that category; those of a category sum
+        to 1.  A row of NaN: they follow from ``moving`` and ``rider``.
     velocity: [n, 2] metres per second over ground, along the axes of ``frame_id``; NaN: not known.
     size: [n, 3] metres, length, width and height; NaN: not known.
     yaw: [n] radians; NaN: not known.
@@ -56,6 +59,7 @@ class Detections:
     categories: np.ndarray
     moving: np.ndarray = field(default_factory=lambda: _unknown(0))
     rider: np.ndarray = field(default_factory=lambda: _unknown(0))
+    statuses: np.ndarray = field(default_factory=lambda: _unknown(0, CHANNEL_COUNT))
     velocity: np.ndarray = field(default_factory=lambda: _unknown(0, 2))
     size: np.ndarray = field(default_factory=lambda: _unknown(0, 3))
     yaw: np.ndarray = field(default_factory=lambda: _unknown(0))
@@ -74,9 +78,10 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.position)
-        fill = {'moving': _unknown(n), 'rider': _unknown(n), 'velocity': _unknown(n, 2),
-                'size': _unknown(n, 3), 'yaw': _unknown(n), 'range_deviation': _unknown(n),
-                'cross_deviation': _unknown(n), 'motion_evidence': _unknown(n), 'boxes': _unknown(n, 4),
+        fill = {'moving': _unknown(n), 'rider': _unknown(n), 'statuses': _unknown(n, CHANNEL_COUNT),
+                'velocity': _unknown(n, 2), 'size': _unknown(n, 3), 'yaw': _unknown(n),
+                'range_deviation': _unknown(n), 'cross_deviation': _unknown(n),
+                'motion_evidence': _unknown(n), 'boxes': _unknown(n, 4),
                 'source_index': np.full(n, NO_SOURCE, np.uint16), 'track': np.full(n, -1)}
         for name, unknown in fill.items():
             if n and not len(getattr(self, name)):
@@ -90,7 +95,7 @@ class Detections:
                                   f'expected {list(shape)}')
         if not np.isfinite(self.position).all():
             raise TokensError('detections: a position is NaN or infinite; leave out what has no position')
-        for name in ('existence', 'categories', 'moving', 'rider'):
+        for name in ('existence', 'categories', 'moving', 'rider', 'statuses'):
             values = getattr(self, name)
             if ((values < 0) | (values > 1)).any():
                 raise TokensError(f'detections: {name} must lie in 0..1; calibrate scores to probabilities')
@@ -128,6 +133,8 @@ class Detections:
         shares = status_shares(self.moving, self.rider)
         values = np.zeros((len(self), CHANNEL_COUNT), np.float32)
         for category, (channels, share) in enumerate(shares):
+            given = self.statuses[:, channels]
+            share = np.where(np.isnan(given), share, given)
             values[:, channels] = (self.existence * self.categories[:, category])[:, None] * share
         return values
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 CELL, REACH = 4.0, 60.0
 """Metres: side of a cell, and how far the grid goes."""
@@ -11,6 +12,8 @@ STEEP = 0.3
 """Metres that a cell may lie above its neighbours; more is an object that fills it."""
 CLEAR = 0.25
 """Metres above the ground from which on a point belongs to an object."""
+WIDE = 5
+"""Cells, side of the square whose median is the smooth ground."""
 
 
 def above_ground(points: np.ndarray) -> np.ndarray:
@@ -46,6 +49,23 @@ def ground_heights(points: np.ndarray) -> np.ndarray:
         mean = np.where(count, np.nansum(parts, 0) / count.clip(1), np.nan)
         grid = np.where(np.isnan(grid), mean, np.fmin(grid, mean + STEEP))
     return np.nan_to_num(grid)
+
+
+def smooth_ground(points: np.ndarray) -> np.ndarray:
+    """Return the height of the ground as :func:`ground_heights` does, without what is narrower than a street.
+
+    It follows slopes and dips; kerbs and large objects do not show in it.
+    """
+    return ndimage.median_filter(ground_heights(points), WIDE, mode='nearest')
+
+
+def heights_over(ground: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return how far points [N, 3] lie above a ground of square cells, [N] metres.
+
+    Between the middles of cells the ground is interpolated; beyond the last ones it goes on level.
+    """
+    place = (points[:, :2] + REACH) / CELL - 0.5
+    return points[:, 2] - ndimage.map_coordinates(ground, place.T, order=1, mode='nearest')
 
 
 def _cells(points: np.ndarray) -> np.ndarray:

@@ -114,13 +114,14 @@ def sector_of(azimuth: np.ndarray, sectors: int = SECTORS) -> np.ndarray:
     return np.floor((turns - np.floor(turns)) * sectors).astype(np.int64).clip(0, sectors - 1)
 
 
-def polar_cells(points: np.ndarray, azimuths: int, ranges: int) -> np.ndarray:
+def polar_cells(points: np.ndarray, azimuths: int, ranges: int, length: float = CELL) -> np.ndarray:
     """Return the cell of each point [N, >=2] of the base frame: azimuth * ranges + range; -1 beyond the last.
 
-    int64 [N].  Ranges are metres seen from above.
+    int64 [N].  Ranges are seen from above, ``length`` metres each.
     """
     x, y = points[:, 0], points[:, 1]
     distance = np.hypot(x, y)
     azimuth = ((np.arctan2(y, x) / (2 * np.pi) + 0.5) * azimuths).astype(np.int64) % azimuths
-    inside = distance < ranges * CELL
-    return np.where(inside, azimuth * ranges + (np.where(inside, distance, 0) / CELL).astype(np.int64), -1)
+    inside = distance < ranges * length
+    place = (np.where(inside, distance, 0) / length).astype(np.int64)
+    return np.where(inside, azimuth * ranges + place, -1)

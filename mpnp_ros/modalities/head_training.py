@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpnp_ros.modalities.heads import CameraSectorHead, PolarSectorHead
+    from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork
     from mpnp_ros.questions.key_frame import KeyFrame
 
 Inputs = dict[str, 'Tensor']
@@ -96,6 +97,12 @@ class PretrainingConfig(Options):
         0, 'epochs without a better validation after which training stops; 0: never', low=0)
     presence: float = option(0.5, 'weight of the loss on presence', low=0)
     hide_views: float = option(0.2, 'share of frames in which some cameras are left out', low=0, high=.999)
+    hide_earlier: float = option(
+        0.15, 'share of frames whose earlier sweep is left out, of detections', low=0, high=1)
+    dtype: str = option(
+        'float32', 'number format of the products of detections; bfloat16 takes half the time on a processor '
+                   'with matrix instructions for it, and is slower on others',
+        choices=('float32', 'bfloat16'))
     clip: float = option(1.0, 'largest norm of the gradient', low=1e-30)
     hidden: int = option(64, 'hidden width of the network', low=1)
     ring: int = option(128, 'width of the layers around the circle', low=1)
@@ -127,7 +134,7 @@ class HeadTraining:
     """
 
     inputs: Callable[[str], HeadInput]
-    network: Callable[..., CameraSectorHead | PolarSectorHead]
+    network: Callable[..., CameraSectorHead | PolarSectorHead | DetectionNetwork]
     options: PretrainingConfig
     selects: Mapping[str, Any] = field(default_factory=dict)
 

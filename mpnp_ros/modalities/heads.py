@@ -1,8 +1,10 @@
-"""Heads: small frozen networks from sensor features to expected object counts by direction, and their files.
+"""Heads: small frozen networks from sensor features to objects, and their files.
 
-Heads are trained on boxes (:mod:`mpnp_ros.training.head_trainer`).  They are equivariant: turning the input
-by whole sectors turns the output.  A head is a folder with head.safetensors and a manifest, read strictly.
-Shipped heads lie in ``mpnp_ros/data/heads`` and are found by name.
+Those of the form ``sectors`` give expected object counts by direction, those of the form ``detections``
+single objects.  Heads are trained on boxes (:mod:`mpnp_ros.training.head_trainer`,
+:mod:`mpnp_ros.training.detection_trainer`).  They are equivariant: turning the input turns the output.
+A head is a folder with head.safetensors and a manifest, read strictly.  Shipped heads lie in
+``mpnp_ros/data/heads`` and are found by name.
 """
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ from mpnp_ros.modalities.registry import EncoderConfig, find_sensor, sensors
 from mpnp_ros.modalities.vision_weights import read_safetensors
 from mpnp_ros.questions.vocabulary import Channel
 from mpnp_ros.tokens import SECTORS
+
+if TYPE_CHECKING:
+    from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork
 
 FINE = 2  # bins a sector that a camera's columns are spread over
 HIGHEST_LOG_RATE = 3.0  # twenty objects of one kind in a sector
@@ -213,7 +218,9 @@ class HeadManifest:
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
     measured on held-out scenes.  known: the channels that it can tell at all according to these scenes; None:
-    all.  It is no part of the encoder's fingerprint.
+    all.  It is no part of the encoder's fingerprint.  form: sectors or detections.  calibration: of
+    detections, pairs of the sum of the probabilities of an object's cells and the probability that it is
+    there, both rising; none: the sum is the probability.
     """
 
     kind: str
@@ -228,14 +235,14 @@ class HeadManifest:
     provenance: str = ''
     accuracy: Mapping[str, float] = field(default_factory=dict)
     known: tuple[Channel, ...] | None = None
+    form: str = 'sectors'
+    calibration: tuple[float, ...] = ()
     sectors: int = SECTORS
     schema: int = SCHEMA
 
-    def build(self) -> CameraSectorHead | PolarSectorHead:
+    def build(self) -> CameraSectorHead | PolarSectorHead | DetectionNetwork:
         """Return the network, untrained."""
-        training = find_sensor(self.kind).head
-        assert training is not None  # read_manifest has seen to that
-        return training.network(self.channels, **self.shape)
+        return find_sensor(self.kind).heads[self.form].network(self.channels, **self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +250,7 @@ class Head:
     """A network, frozen where it was loaded, with its manifest and its folder."""
 
     manifest: HeadManifest
-    network: CameraSectorHead | PolarSectorHead
+    network: CameraSectorHead | PolarSectorHead | DetectionNetwork
     folder: Path = Path()
 
     @property
@@ -329,12 +336,15 @@ def read_manifest(folder: Path) -> HeadManifest:
                                f'expected {expected}; {AGAIN}')
     lists = {name: tuple(map(tuple, content[name])) for name in ('channels', 'known')
              if content.get(name) is not None}
-    manifest = HeadManifest(**{**content, **lists})
-    kinds = [name for name, sensor in sensors().items() if sensor.head]
+    manifest = HeadManifest(**{**content, **lists, 'calibration': tuple(content.get('calibration', ()))})
+    kinds = {name: sensor.heads for name, sensor in sensors().items() if sensor.heads}
     if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in kinds:
         raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
                            f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(kinds)} '
                            f'and {SECTORS}')
+    if manifest.form not in kinds[manifest.kind]:
+        raise WeightsError(f'head {folder} is of the form {manifest.form!r}; this package reads heads of the '
+                           f'{manifest.kind} of the form {", ".join(kinds[manifest.kind])}; {AGAIN}')
     if strange := set(manifest.known or ()).difference(manifest.channels):
         names = ', '.join(sorted(': '.join(filter(None, channel)) for channel in strange))
         raise WeightsError(f'head manifest {folder / MANIFEST}: known names what is not among its channels: '
@@ -369,6 +379,13 @@ def _are_channels(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_channel, value))
 
 
+def _are_rising_pairs(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) % 2 or not all(map(_is_number, value)):
+        return False
+    return all(0 <= chance <= 1 for chance in value[1::2]) and all(
+        list(numbers) == sorted(numbers) for numbers in (value[::2], value[1::2]))
+
+
 # Annotation of an entry of HeadManifest -> whether a JSON value fits, and the expected form in words.
 FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'str': (lambda value: isinstance(value, str), 'text'),
@@ -378,6 +395,8 @@ FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
                             'a list of pairs [category, status or null]'),
     'tuple[Channel, ...] | None': (lambda value: value is None or _are_channels(value),
                                    'a list of pairs [category, status or null], or null'),
+    'tuple[float, ...]': (_are_rising_pairs,
+                          'a list of pairs [sum, probability, ...], both rising, probabilities up to 1'),
     'Mapping[str, Any]': (lambda value: isinstance(value, dict), 'an object'),
     'Mapping[str, float]': (lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
                             'an object of numbers'),

@@ -43,7 +43,8 @@ class Encoder(Protocol):
         it covers the weights and every option that changes the tokens, not device or dtype.
     token_width: D of its tokens.
 
-    An encoder with a head has `limits` too, see Head.limits.
+    An encoder with a head has `limits` too, see Head.limits.  One that compares a sweep with an earlier
+    one has `looks_back`.
     """
 
     modality: str
@@ -103,7 +104,8 @@ class Sensor:
     source_parameters: of the node, so that it reads these topics.
     endpoints: topics of its node, for the reference.
     dataset: reads it from nuScenes; None: links are trained only on what the robot has recorded.
-    head: training of heads that count objects; None: there are none.
+    head: training of heads that count objects by direction; None: there are none.
+    detection_head: training of heads that find single objects; None: there are none.
     detects: options of an encoder that gives a token for each object that its option ``detector`` finds;
         empty: there is none.
     reads_like: name of shipped links that count what its tokens count, such as ``objects``; the fusion node
@@ -121,8 +123,15 @@ class Sensor:
     endpoints: tuple[Endpoint, ...] = ()
     dataset: DatasetReader | None = None
     head: HeadTraining | None = None
+    detection_head: HeadTraining | None = None
     detects: Mapping[str, Any] = field(default_factory=dict)
     reads_like: str = ''
+
+    @property
+    def heads(self) -> dict[str, HeadTraining]:
+        """Return the training of its heads by their form, see HeadManifest.form."""
+        forms = {'sectors': self.head, 'detections': self.detection_head}
+        return {form: training for form, training in forms.items() if training is not None}
 
 
 def sensors() -> dict[str, Sensor]:

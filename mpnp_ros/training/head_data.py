@@ -31,7 +31,12 @@ HEADINGS = 288
 
 
 def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Inputs:
-    """Return the inputs of a key frame, cached by its files.
+    """Return the inputs of a key frame, cached by its files; cache: see cached_file."""
+    return load_file(cached_file(frame, source, cache))
+
+
+def cached_file(frame: KeyFrame, source: HeadInput, cache: str | Path | None = None) -> Path:
+    """Return the file with the inputs of a key frame, made if it is not there.
 
     cache: folder, default :func:`mpnp_ros.files.cache_root`.
     """
@@ -43,7 +48,7 @@ def cached_inputs(frame: KeyFrame, source: HeadInput, cache: str | Path | None =
         write_file(empty / ARRAYS, save({name: tensor.contiguous()
                                          for name, tensor in source.read(frame).items()}))
 
-    return load_file(cached_folder(folder / identity[:16], f'{recipe} {identity}', build) / ARRAYS)
+    return cached_folder(folder / identity[:16], f'{recipe} {identity}', build) / ARRAYS
 
 
 def recipe_of(source: HeadInput) -> str:
@@ -98,15 +103,8 @@ class SectorDataset:
 
         Raises TrainingError if there are fewer than two scenes that are not twins.
         """
-        groups = sorted({twins(scene) for scene in self.scenes})
-        if len(groups) < 2:
-            raise TrainingError(f'all {len(self)} frames are of one scene or its twins; training needs '
-                                'others to be measured on: add scenes of another seed')
-        count = min(max(1, round(share * len(groups))), len(groups) - 1)
-        held = set(random.Random(seed).sample(groups, count))
-        places = range(len(self))
-        return (self.part([place for place in places if twins(self.scenes[place]) not in held]),
-                self.part([place for place in places if twins(self.scenes[place]) in held]))
+        rest, held = held_out(self.scenes, share, seed)
+        return self.part(rest), self.part(held)
 
     def part(self, places: Sequence[int]) -> SectorDataset:
         """Return some of the frames."""
@@ -132,6 +130,21 @@ class SectorDataset:
         for row, views in enumerate(hidden):
             inputs['edges'][row, list(views)] = math.nan
         return inputs, counts * covered(inputs['edges'])[..., None]
+
+
+def held_out(scenes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return the places of the rest and of a random share of the scenes; twins stay together.
+
+    scenes: of each frame.  Raises TrainingError if there are fewer than two scenes that are not twins.
+    """
+    groups = sorted({twins(scene) for scene in scenes})
+    if len(groups) < 2:
+        raise TrainingError(f'all {len(scenes)} frames are of one scene or its twins; training needs '
+                            'others to be measured on: add scenes of another seed')
+    count = min(max(1, round(share * len(groups))), len(groups) - 1)
+    held = set(random.Random(seed).sample(groups, count))
+    return ([place for place, scene in enumerate(scenes) if twins(scene) not in held],
+            [place for place, scene in enumerate(scenes) if twins(scene) in held])
 
 
 def turn_grid(grid: Tensor, headings: Sequence[int], mirrored: bool) -> Tensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mpnp_world.scene.state import WorldState
 from mpnp_world.scene.world import World
 from mpnp_world.sensors.imu import InertialReading, inertial_readings
 from mpnp_world.sensors.lidar import LidarSweep, sweep
+from mpnp_world.sensors.lidar_models import HDL_32E, LidarModel
 from mpnp_world.sensors.microphones import listen
 from mpnp_world.sensors.radar import RadarSweep, radar_sweeps
 from mpnp_world.sensors.rays import Rays
@@ -79,10 +80,12 @@ class SweepPlan:
     """Which sensors have sweeps between key frames, and when.
 
     names: modalities of :data:`~mpnp_world.sensors.rig.RATES`.  seconds: of them before each key frame.
+    rates: sweeps per second by modality.
     """
 
     names: Collection[str]
     seconds: float
+    rates: Mapping[str, float] = field(default_factory=lambda: RATES)
 
     def moments(self, interval: float) -> dict[float, set[str]]:
         """Modalities by seconds since the previous key frame, in time order.
@@ -91,7 +94,7 @@ class SweepPlan:
         so that other sensors change no rounding.
         """
         moments: dict[float, set[str]] = defaultdict(set)
-        for modality, rate in RATES.items():
+        for modality, rate in self.rates.items():
             for number in range(1, int((min(self.seconds, interval) + TOLERANCE) * rate) + 1):
                 if interval - number / rate > TOLERANCE:
                     moments[round(interval - number / rate, 6)] |= {modality} & set(self.names)
@@ -112,26 +115,29 @@ class Sensors:
 
             self._renderer = Renderer(*size, supersampling=2 if size[0] < SUPERSAMPLED_WIDTH else 1)
 
-    def perceive(self, state: WorldState, index: int) -> WorldFrame:
+    def perceive(self, state: WorldState, index: int, lidar: LidarModel = HDL_32E) -> WorldFrame:
         """The sensor data of a state as key frame number ``index`` of its scene."""
         images = self._renderer.render(state) if self._renderer else {}
         shares = visibility(state, self._rays)
-        points = sweep(state, self._rays, index)
+        points = sweep(state, self._rays, index, lidar)
         radars = radar_sweeps(state, self._rays, shares)
         boxes = annotate(state, shares, point_counts([points.identities]),
                          point_counts([radar.identities for radar in radars.values()]))
         return WorldFrame(index, state, images, points, radars, boxes)
 
-    def perceive_sweeps(self, state: WorldState, index: int, names: Collection[str]) -> WorldSweeps:
+    def perceive_sweeps(self, state: WorldState, index: int, names: Collection[str],
+                        lidar: LidarModel = HDL_32E) -> WorldSweeps:
         """The sweeps of the modalities ``names`` before key frame number ``index`` of its scene."""
         images = self._renderer.render(state) if self._renderer and 'camera' in names else {}
-        points = sweep(state, self._rays, round(state.time * 1e6)) if 'lidar' in names else None
+        moment = round(state.time * 1e6)
+        points = sweep(state, self._rays, moment, lidar) if 'lidar' in names else None
         radars = radar_sweeps(state, self._rays, visibility(state, self._rays)) if 'radar' in names else {}
         return WorldSweeps(index, state, images, points, radars)
 
 
 def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: float, names: Collection[str],
-                 sensors: Sensors, sweeps: SweepPlan | None = None) -> Iterator[WorldFrame | WorldSweeps]:
+                 sensors: Sensors, sweeps: SweepPlan | None = None,
+                 lidar: LidarModel = HDL_32E) -> Iterator[WorldFrame | WorldSweeps]:
     """The key frames of a scene, one every ``interval`` seconds, the first after one interval.
 
     names: of the requested sensors, optionally with ``imu`` and ``microphones``.  sweeps: to yield before
@@ -150,11 +156,11 @@ def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: f
                 world.step(moment - begin - done)
                 done = moment - begin
                 if moments[moment]:
-                    yield sensors.perceive_sweeps(world.state(), index, moments[moment])
+                    yield sensors.perceive_sweeps(world.state(), index, moments[moment], lidar)
             world.step(interval / steps - done)
             recorder.note(world)
         inertial, sound = recorder.take()
-        yield replace(sensors.perceive(world.state(), index), inertial=inertial, sound=sound)
+        yield replace(sensors.perceive(world.state(), index, lidar), inertial=inertial, sound=sound)
 
 
 class Recorder:

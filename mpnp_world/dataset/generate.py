@@ -52,6 +52,7 @@ from mpnp_world.dataset.writer import (
     write_scene,
 )
 from mpnp_world.scene.identity import SLOT, Conditions, SceneIdentity, token
+from mpnp_world.sensors.lidar_models import HDL_32E, random_lidar
 from mpnp_world.sensors.rig import RATES
 
 RECIPE_FILE = 'recipe.json'
@@ -162,6 +163,10 @@ class Recipe(Options):
         '12 Hz', choices=tuple(RATES))
     sweep_seconds: float = option(0.5, 'time before each key frame that has sweeps', unit='s', low=0.0)
 
+    lidar: str = option(
+        'hdl-32e', 'make of the LiDAR; random: another one in each scene, with one sweep 0.35 to 0.6 s '
+        'before each key frame if it has sweeps', choices=('hdl-32e', 'random'))
+
     def check(self) -> Iterator[str]:
         """A scene must end before the next seed's begins; sweeps are of sensors that are written."""
         if absent := [name for name in self.sweeps if name not in self.sensors]:
@@ -186,8 +191,9 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
     Raises DatasetError if ``path`` has other contents or scenes of another recipe.
     """
     root = Path(path)
-    prepare(root, {name: value for name, value in asdict(recipe).items()
-                   if recipe.sweeps or name not in ('sweeps', 'sweep_seconds')})  # older recipes have neither
+    newer = {'sweeps', 'sweep_seconds'} if not recipe.sweeps else set()  # older recipes have none of these
+    newer |= {'lidar'} if recipe.lidar == Recipe.lidar else set()
+    prepare(root, {name: value for name, value in asdict(recipe).items() if name not in newer})
     missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
     done = count(len(identities) - len(missing))
     with shown(f'generating {root.name}', 'scene', quiet=not progress) as show:
@@ -210,9 +216,12 @@ def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
         write_objects(objects_file(root, identity), scene_key_frames(
             identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
         return
+    lidar, plan = HDL_32E, SweepPlan(recipe.sweeps, recipe.sweep_seconds)
+    if recipe.lidar == 'random':
+        lidar = random_lidar(identity.seed)
+        plan = SweepPlan(recipe.sweeps, 1 / lidar.rate, {**RATES, 'lidar': lidar.rate})
     frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
-                          recipe.sensors, sensors_of_process(recipe),
-                          SweepPlan(recipe.sweeps, recipe.sweep_seconds) if recipe.sweeps else None)
+                          recipe.sensors, sensors_of_process(recipe), plan if recipe.sweeps else None, lidar)
     add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))
 
 

@@ -1,27 +1,26 @@
-"""The roof LiDAR: sweeps of an HDL-32E with noise, weather and lost returns.
+"""The roof LiDAR: sweeps of an HDL-32E, or of another make, with noise, weather and lost returns.
 
 Sweeps do not depend on light: a night sweep equals the day sweep bit for bit.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
 from mpnp_world.models.mesh import MATERIALS, REFLECTIVITY
 from mpnp_world.scene.state import WorldState
+from mpnp_world.sensors.lidar_models import HDL_32E, LidarModel
 from mpnp_world.sensors.rays import Hits, Rays
-from mpnp_world.sensors.rig import EGO_SIZE, LIDAR, lidar_rays
+from mpnp_world.sensors.rig import EGO_REAR, EGO_SIZE, LIDAR
 
 MIN_RANGE, MAX_RANGE = 1.0, 105.0
 """Range of returns, metres."""
-RANGE_NOISE = 0.02
-"""Standard deviation, metres (HDL-32E data sheet: 2 cm)."""
-DROP_OUT = 0.01
-"""Share of returns lost at random."""
 ROOF = ((0.25, 1.65), (-0.5, 0.5))
 """The part of the ego vehicle's roof in view of the LiDAR: x and y in the ego frame, metres."""
+BODY = ((-EGO_REAR, EGO_SIZE[0] - EGO_REAR), (-EGO_SIZE[1] / 2, EGO_SIZE[1] / 2))
+"""The ego vehicle from above; the world has no model of it, so that rays of other makes pass through it."""
 THRESHOLD = 0.12 / 90 ** 2
 """Detection threshold of power: a surface of reflectivity 0.12 at 90 m and normal incidence."""
 STREAM = 1
@@ -77,11 +76,11 @@ class _Echoes:
     identity: np.ndarray
 
 
-@cache
-def _free_rays() -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(4)
+def _free_rays(model: LidarModel) -> tuple[np.ndarray, np.ndarray]:
     """Directions [N, 3] float32 in the ego frame and rings of the rays that miss the ego vehicle's roof."""
-    directions, rings = lidar_rays()
-    drop = EGO_SIZE[2] - LIDAR.translation[2]
+    directions, rings = model.directions()
+    drop = EGO_SIZE[2] - LIDAR.translation[2] - model.lift
     reach = drop / np.minimum(directions[:, 2:], -1e-9)
     crossing = np.asarray(LIDAR.translation[:2]) + reach * directions[:, :2]
     (back, front), (right, left) = ROOF
@@ -90,22 +89,40 @@ def _free_rays() -> tuple[np.ndarray, np.ndarray]:
     return directions[free].astype(np.float32), rings[free]
 
 
-def sweep(state: WorldState, rays: Rays, frame: int) -> LidarSweep:
+def sweep(state: WorldState, rays: Rays, frame: int, model: LidarModel = HDL_32E) -> LidarSweep:
     """The sweep of LIDAR_TOP; noise follows from the scene's seed and ``frame``, a number of the moment."""
-    directions, rings = _free_rays()
+    directions, rings = _free_rays(model)
     ego = state.ego.pose
-    hits = rays.cast(state, ego.apply(LIDAR.translation), directions @ ego.rotation.T.astype(np.float32))
+    origin = np.asarray(LIDAR.translation) + (0, 0, model.lift)
+    hits = rays.cast(state, ego.apply(origin), directions @ ego.rotation.T.astype(np.float32))
     optics = OPTICS[state.conditions.weather]
     rng = np.random.default_rng([state.seed, frame, STREAM])
-    echoes = _droplets(_surfaces(hits, optics, rng), optics, rng)
-    heard = echoes.heard
-    points = (directions[heard] * echoes.distance[heard, None]) @ LIDAR.pose.rotation.astype(np.float32)
-    return LidarSweep(
-        np.column_stack((points, np.floor(echoes.intensity[heard]), rings[heard])).astype('<f4'),
-        echoes.identity[heard])
+    echoes = _droplets(_surfaces(hits, optics, model, rng), optics, rng)
+    heard, intensity = echoes.heard, echoes.intensity
+    offsets = directions * echoes.distance[:, None]
+    if model is not HDL_32E:
+        heard = heard & ~_in_body(offsets + origin)
+        intensity = (255 * model.gain * (intensity / 255) ** model.gamma).clip(0, 255)
+        offsets = _misplaced(offsets, model)
+    points = offsets[heard] @ LIDAR.pose.rotation.astype(np.float32)
+    return LidarSweep(np.column_stack((points, np.floor(intensity[heard]), rings[heard])).astype('<f4'),
+                      echoes.identity[heard])
 
 
-def _surfaces(hits: Hits, optics: WeatherOptics, rng: np.random.Generator) -> _Echoes:
+def _in_body(points: np.ndarray) -> np.ndarray:
+    """Which points [N, 3] of the ego frame lie in the ego vehicle, or on the ground below it."""
+    (rear, front), (right, left) = BODY
+    x, y, z = points.T
+    return (x > rear) & (x < front) & (y > right) & (y < left) & (z < EGO_SIZE[2])
+
+
+def _misplaced(offsets: np.ndarray, model: LidarModel) -> np.ndarray:
+    """Points [N, 3] from the LiDAR of the rig, along the ego axes, as a wrong calibration has them."""
+    rise = model.lift + model.sag + offsets[:, 0] * model.tilt[0] + offsets[:, 1] * model.tilt[1]
+    return offsets + np.column_stack((np.zeros((len(rise), 2)), rise)).astype(np.float32)
+
+
+def _surfaces(hits: Hits, optics: WeatherOptics, model: LidarModel, rng: np.random.Generator) -> _Echoes:
     """Echoes of surfaces; power depends on distance, incidence and weather."""
     count = len(hits.distance)
     distance = np.minimum(hits.distance, 2 * MAX_RANGE)
@@ -115,8 +132,8 @@ def _surfaces(hits: Hits, optics: WeatherOptics, rng: np.random.Generator) -> _E
     power = returned * (0.15 + 0.85 * hits.incidence) * covered / np.maximum(distance, 3.0) ** 2
     threshold = THRESHOLD * (0.6 + 0.8 * rng.random(count, np.float32))
     heard = ((distance > MIN_RANGE) & (distance < MAX_RANGE) & (power > threshold)
-             & (rng.random(count, np.float32) > DROP_OUT))
-    noise = RANGE_NOISE * rng.standard_normal(count, np.float32)
+             & (rng.random(count, np.float32) > model.drop_out))
+    noise = model.noise * rng.standard_normal(count, np.float32)
     intensity = np.clip(150 * returned * (0.3 + 0.7 * hits.incidence), 0, 255)
     return _Echoes(heard, distance + noise, intensity, hits.identity)
 

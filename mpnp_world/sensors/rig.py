@@ -4,8 +4,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from mpnp_ros.poses import Transform
 
 EGO_SIZE = (4.1, 1.73, 1.56)
@@ -89,12 +87,3 @@ MICROPHONES: dict[str, tuple[float, float, float]] = {
     'MIC_BACK_LEFT': (0.0, 0.6, 1.55), 'MIC_BACK_RIGHT': (0.0, -0.6, 1.55),
 }
 """Positions on the roof, metres in the ego frame."""
-
-
-def lidar_rays() -> tuple[np.ndarray, np.ndarray]:
-    """Directions [32 * 1084, 3] of one sweep in the ego frame and the ring index of each."""
-    azimuth = np.linspace(0, 2 * np.pi, LIDAR_COLUMNS, endpoint=False)[:, None]
-    elevation = np.radians(np.linspace(*LIDAR_ELEVATIONS, LIDAR_RINGS))[None]
-    rays = np.stack(np.broadcast_arrays(np.cos(azimuth) * np.cos(elevation),
-                                        np.sin(azimuth) * np.cos(elevation), np.sin(elevation)), -1)
-    return rays.reshape(-1, 3), np.tile(np.arange(LIDAR_RINGS), LIDAR_COLUMNS)

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mpnp_ros.poses import Transform
-from mpnp_world.sensors.rig import IMAGE_SIZE, LIDAR, Mounting, lidar_rays
+from mpnp_world.sensors.lidar_models import HDL_32E
+from mpnp_world.sensors.rig import IMAGE_SIZE, LIDAR, Mounting
 from mpnp_world.standin.street import (
     BUILDING_EDGE,
     ROAD_EDGES,
@@ -193,7 +194,7 @@ def cast_sweep(street: StandinStreet, time: float, rng: np.random.Generator) -> 
     """The sweep of the street at ``time`` seconds."""
     mounting = LIDAR.pose
     ego = street.ego(time)
-    rays, rings = lidar_rays()
+    rays, rings = HDL_32E.directions()
     directions, origin = rays @ ego.rotation.T, ego.apply(mounting.translation)
     ranges, owners, intensity = _background(street, origin, directions)
     alone = np.zeros(len(street.actors), int)

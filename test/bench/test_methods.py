@@ -17,6 +17,7 @@ from bench.methods.train import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
+from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.registration import LidarInput
@@ -25,7 +26,7 @@ from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_ros.training.head_trainer import PretrainingConfig, new_head
+from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.key_frames import scene_of
 from mpnp_world.dataset.objects_only import scene_key_frames
 from mpnp_world.standin import write_standin

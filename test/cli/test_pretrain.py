@@ -40,6 +40,20 @@ def test_trains_measures_and_saves(train, tmp_path, capsys):
     assert manifest['known'] == [] and 'marked as unknown in tokens' in shown and 'traffic cone: AP' in shown
 
 
+def test_detections_are_a_form_of_their_own(train, tmp_path, capsys):
+    (tmp_path / 'recipe.yaml').write_text('lidar: {hidden: 4, batch: 1}')
+    options = '--form', 'detections', '--config', str(tmp_path / 'recipe.yaml')
+    assert train(*options) == 0
+    assert 'deviance explained' in capsys.readouterr().out
+    manifest = json.loads((tmp_path / 'head/manifest.json').read_text())
+    assert manifest['form'] == 'detections' and manifest['calibration']
+    assert manifest['input'] == {'min_range': 2.5}
+    encoder = create_encoder('lidar', {'backbone': 'polar', 'head': str(tmp_path / 'head')})
+    assert encoder.token_width == 24 and encoder.looks_back
+    assert train('--modality', 'radar', *options[:2]) == 2
+    assert 'the radar has no heads of the form detections; there are sectors' in capsys.readouterr().err
+
+
 def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):
     from mpnp_ros.training import head_scores
 

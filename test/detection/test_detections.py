@@ -124,6 +124,8 @@ def test_sectors_ahead():
     ({'position': np.array([[math.nan, 0.]])}, 'a position is NaN'),
     ({'existence': np.array([1.5])}, 'existence must lie in 0..1'),
     ({'moving': np.array([-.1])}, 'moving must lie in 0..1'),
+    ({'statuses': np.full((1, 24), 1.1)}, 'statuses must lie in 0..1'),
+    ({'statuses': np.ones((1, 3))}, 'statuses has shape [1, 3]; expected [1, 24]'),
     ({'existence': np.ones(2)}, 'existence has shape [2]; expected [1]'),
     ({'size': np.ones((1, 2))}, 'size has shape [1, 2]; expected [1, 3]'),
     ({'known': np.ones(3, bool)}, 'known has shape [3]; expected [10]')])
@@ -132,6 +134,16 @@ def test_what_does_not_fit_is_refused_with_the_reason(change, words):
     with pytest.raises(TokensError) as caught:
         Detections(**{**given_values, **change})
     assert words in str(caught.value)
+
+
+def test_statuses_that_are_told_count_and_others_follow_from_motion():
+    found, told = cars(5., 6.), np.full((2, 24), math.nan)
+    places = [CHANNELS.index(('car', status)) for status in ('moving', 'parked', 'stopped')]
+    told[0] = 0
+    told[0, places] = .2, .7, .1
+    counts = replace(found, moving=np.array([.9, .9]), statuses=told).counts()
+    assert counts[0, places] == pytest.approx([.2, .7, .1])
+    assert counts[1, places[0]] == pytest.approx(.9) and counts[1].sum() == pytest.approx(1)
 
 
 def test_a_selection_keeps_everything_of_what_it_keeps():

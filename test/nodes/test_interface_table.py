@@ -44,6 +44,7 @@ FILLED_IN = {
     ('camera_encoder', '<points_topic>'): {'lidar_top'},
     ('camera_encoder', '<odometry_topic>'): {'odom'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
+    ('lidar_encoder', '<odometry_topic>'): {'odom'},
     ('radar_encoder', '<topic>'): {'radar_front'},
     ('detections_encoder', '<topic>'): {'detections'},
     ('detections_encoder', '<topic of boxes in images>'): set(),
@@ -85,14 +86,15 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
-def graph(module_ros, own_cache, tiny_lm_folder, tiny_detector, tiny_lidar, bag):
+def graph(module_ros, own_cache, tiny_lm_folder, tiny_detector, bag):
     """All nodes, running, seen by a node of the test's own."""
     parameters = {
         'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32'},
         'camera_encoder': {'encoder.tokens': 'detections', 'encoder.detector': str(tiny_detector),
                            'encoder.device': 'cpu', 'cameras': ['cam_front'], 'points_topic': 'lidar_top',
                            'publish_objects': VISION},
-        'lidar_encoder': {**tiny_lidar, 'topic': 'lidar_top'},
+        'lidar_encoder': {'encoder.backbone': 'polar', 'encoder.head': 'lidar-objects-driving-world',
+                          'topic': 'lidar_top', 'publish_objects': VISION},
         'radar_encoder': {'radars': ['radar_front']},
         **({'detections_encoder': {'topic': 'detections', 'type': 'boxes'}} if VISION else {}),
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.head_data import SectorDataset, SectorTargets
+from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.head_trainer import (
-    PretrainingConfig,
     calibrate_counts,
     evaluate_head,
     expected_counts,
-    new_head,
     pretrain,
     sector_loss,
     window_sums,

@@ -13,12 +13,11 @@ from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from mpnp_ros.conversions.camera_info import Calibration, calibration, is_rectified_topic
-from mpnp_ros.conversions.detections import BOXES, message_class, to_detections_3d
 from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.motion import MotionTracker
-from mpnp_ros.endpoints import LATCHED, OBJECTS, RELIABLE, qos_profile
-from mpnp_ros.errors import ConfigurationError, ImageError
+from mpnp_ros.endpoints import LATCHED, qos_profile
+from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
@@ -38,6 +37,7 @@ from mpnp_ros.nodes.discovery import (
 )
 from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
+from mpnp_ros.nodes.objects import ObjectsPublisher
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.sweeps import SweepHistory
 from mpnp_ros.nodes.synchronized_encoder import (
@@ -124,7 +124,7 @@ class CameraNode(SynchronizedEncoder):
         self._fixed_frame = ''
         self._ego: EgoPoses | None = None
         self._sweeps: SweepHistory | None = None
-        self._objects: Any = None
+        self._objects: ObjectsPublisher | None = None
         self._found = FoundSensors(self, 'cameras', 'image_topic', (IMAGE, COMPRESSED), kin='image|packet',
                                    find=find_cameras, read=self._read, leave=self._leave)
 
@@ -200,7 +200,7 @@ class CameraNode(SynchronizedEncoder):
         if self._ego:
             self._ego.destroy()
         if self._objects:
-            self.destroy_publisher(self._objects)
+            self._objects.destroy()
         self._sweeps = self._ego = self._objects = None
 
     def part(self, item: Input) -> CameraView:
@@ -229,8 +229,8 @@ class CameraNode(SynchronizedEncoder):
         told = self._tracker.concern
         self.concerns.set('motion', f'{told}; {UNTOLD.format(base=self.values.base_frame)}' if told else '',
                           quality=1.)
-        if self._objects and self._objects.get_subscription_count():
-            self._objects.publish(to_detections_3d(followed))
+        if self._objects:
+            self._objects.publish(followed)
         return self.encoder.tokens(followed)
 
     @property
@@ -250,12 +250,7 @@ class CameraNode(SynchronizedEncoder):
             self.expect(values.points_topic)
             self.listen(PointCloud2, values.points_topic, self._take_points)
         if values.publish_objects:
-            try:
-                self._objects = self.create_publisher(message_class(BOXES), OBJECTS.format(modality='camera'),
-                                                      qos_profile(RELIABLE))
-            except ConfigurationError as error:
-                log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
-                log.info(f'objects are not published: {error}')
+            self._objects = ObjectsPublisher(self, self.MODALITY)
 
     def _take_points(self, topic: str, message: Any) -> None:
         item, sweeps = self.receive(topic, 'points', message), self._sweeps

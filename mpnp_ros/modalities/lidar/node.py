@@ -9,13 +9,21 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
+from mpnp_ros.errors import MpnpError
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
-from mpnp_ros.modalities.lidar.sweep import IntensityScale, LidarFrame
+from mpnp_ros.modalities.lidar.sweep import EARLIEST, LATEST, IntensityScale, LidarFrame, earlier_of
 from mpnp_ros.nodes.discovery import CLOUD, FoundSensor, FoundSensors, Topic, equals, find_lidars, sensor_name
+from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
+from mpnp_ros.nodes.objects import ObjectsPublisher
 from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.options import Change, option
+from mpnp_ros.poses import Transform
+from mpnp_ros.tokens import SECOND, ModalityTokens
+
+APART = round(0.09 * SECOND)
+"""Least time between sweeps that are kept as earlier ones."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,11 @@ class LidarOptions(EncoderOptions):
         0.0,
         'intensity that a perfect reflector has in the point clouds; 0: it is found, 1 of intensities from '
         '0 to 1 and encoder.max_intensity of others', low=0.0, high=1e6, change=Change.ACTIVATE)
+    fixed_frame: str = fixed_frame_option()
+    odometry_topic: str = odometry_option()
+    publish_objects: bool = option(
+        True, 'used with a head that finds objects: publish them as boxes, while somebody listens',
+        change=Change.ACTIVATE)
     encoder: LidarConfig = option(LidarConfig(), 'the encoder', change=Change.CONFIGURE)
     health: LidarLimits = option(LidarLimits(), 'how good the input is', change=Change.CONFIGURE)
 
@@ -42,7 +55,7 @@ class LidarOptions(EncoderOptions):
 
 
 class LidarNode(EncoderNode):
-    """Encodes the newest sweep."""
+    """Encodes the newest sweep, with one of half a second before for an encoder that looks back."""
 
     MODALITY, OPTIONS = 'lidar', LidarOptions
     HINT = 'set `topic`'
@@ -52,6 +65,9 @@ class LidarNode(EncoderNode):
         self._scale = IntensityScale(LidarConfig.max_intensity)
         self._named = ''
         self._others: list[str] = []
+        self._kept: tuple[Input, ...] = ()
+        self._ego: EgoPoses | None = None
+        self._objects: ObjectsPublisher | None = None
         self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
                                    find=self._choose, same=str, read=self._read,
                                    leave=lambda lidar: self.forget(lidar.topic))
@@ -65,6 +81,11 @@ class LidarNode(EncoderNode):
         """Subscribe to the topic named by the parameter."""
         super().start()
         self._scale = IntensityScale(self.encoder.config.max_intensity, self.values.full_intensity)
+        self._kept = ()
+        if getattr(self.encoder, 'looks_back', False):
+            self._ego = EgoPoses(self, self.values.odometry_topic, self.inputs_group)
+            if self.values.publish_objects:
+                self._objects = ObjectsPublisher(self, self.MODALITY)
         if topic := self.values.topic:
             self._read(FoundSensor(sensor_name(topic, kind='lidar'), topic))
 
@@ -72,6 +93,11 @@ class LidarNode(EncoderNode):
         """Unsubscribe."""
         super().stop()
         self._found.clear()
+        if self._ego:
+            self._ego.destroy()
+        if self._objects:
+            self._objects.destroy()
+        self._ego = self._objects = None
 
     def discover(self, graph: Sequence[Topic]) -> None:
         """Subscribe to the discovered LiDAR."""
@@ -93,10 +119,44 @@ class LidarNode(EncoderNode):
                           base)
 
     def frame(self, parts: Sequence[LidarFrame]) -> LidarFrame:
-        """Return the sweep with intensities on the scale of the encoder."""
+        """Return the sweep with intensities on the scale of the encoder, and an earlier one."""
         intensity, concern = self._scale.fit(parts[0].intensity)
         self.concerns.set('intensity', f'{parts[0].name}: {concern}' if concern else '')
-        return replace(parts[0], intensity=intensity)
+        return replace(parts[0], intensity=intensity, earlier=self._earlier(parts[0]))
+
+    def encode(self, frame: LidarFrame) -> ModalityTokens:
+        """Return the tokens of a sweep; objects are published too."""
+        if self._objects is None:
+            return super().encode(frame)
+        found = self.encoder.detect(frame)
+        self._objects.publish(found)
+        tokens: ModalityTokens = self.encoder.tokens(found)
+        return tokens
+
+    def _earlier(self, newest: LidarFrame) -> LidarFrame | None:
+        """Return the sweep of about half a second before as it lies in the base frame of the newest one."""
+        if (ego := self._ego) is None:
+            return None
+        kept, base, fixed = self._kept, self.values.base_frame, self.values.fixed_frame
+        ages = [(newest.stamp_ns - item.stamp_ns) / SECOND for item in kept]
+        place, now = earlier_of(ages), ego.pose(base, fixed, newest.stamp_ns)
+        then = None if place is None else ego.pose(base, fixed, kept[place].stamp_ns)
+        missing = ''
+        if now is None or (place is not None and then is None):
+            missing = f'the pose of the robot is not known; {UNTOLD.format(base=base)}'
+        elif place is None and any(age > LATEST for age in ages):
+            missing = f'no sweep is {EARLIEST:g} to {LATEST:g} s older than the newest'
+        self.concerns.set('motion', f'{newest.name}: motion cannot be seen: {missing}' if missing else '',
+                          quality=1.)
+        if place is None or now is None or then is None:
+            return None
+        try:
+            sweep = self.part(kept[place])
+        except MpnpError:  # it was rejected when it came
+            return None
+        assert sweep.rotation is not None and sweep.translation is not None  # part gives them
+        moved = now.inverse() @ then @ Transform(sweep.rotation, sweep.translation)
+        return replace(sweep, rotation=moved.rotation, translation=moved.translation)
 
     def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[FoundSensor]:
         """Return the likeliest LiDAR, or the current one if it is as likely."""
@@ -118,4 +178,16 @@ class LidarNode(EncoderNode):
         self.listen(PointCloud2, lidar.topic, self._receive)
 
     def _receive(self, topic: str, message: Any) -> None:
-        self.submit((self.receive(topic, self.values.sensor or self._named, message),))
+        item = self.receive(topic, self.values.sensor or self._named, message)
+        if self._ego:
+            self._keep(item)
+        self.submit((item,))
+
+    def _keep(self, item: Input) -> None:
+        """Keep a sweep for those that follow; a sweep that goes back in time starts anew."""
+        kept, now = self._kept, item.stamp_ns
+        if kept and now < kept[-1].stamp_ns:
+            kept = ()
+        if not kept or now - kept[-1].stamp_ns >= APART:
+            oldest = now - SECOND
+            self._kept = (*(each for each in kept if each.stamp_ns >= oldest), item)

@@ -8,6 +8,7 @@ Ouster use 0 to 255; KITTI, Gazebo and CARLA 0 to 1; signal strengths are unlimi
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,9 @@ FAINT = 0.02
 
 VIEW_RANGE, VIEW_HEIGHTS = 80.0, (-1.0, 5.0)  # metres that the fields of the range view span
 
+EARLIER, EARLIEST, LATEST = 0.5, 0.3, 0.7
+"""Seconds: age that an earlier sweep should have, and the least and the greatest that it may have."""
+
 GRID_VERSION = 1  # goes up whenever `polar_grid` gives other values for the same sweep
 GRID_HEIGHTS = 0.2, 4.5  # metres above the base frame: no road, no trees above it
 FEATURES = 6
@@ -46,6 +50,8 @@ class LidarFrame:
     intensity: [N], or None where the sensor has none.
     rotation, translation: [3, 3] and [3] metres, sensor to base frame; None means that they coincide.
     name: of the sensor; stamp_ns: sensor time; ``frame_id`` names the base frame.
+    earlier: a sweep of about half a second before; its rotation and translation contain the motion of the
+        robot, so that they lead to the base frame of this moment.  None: there is none.
     """
 
     points: np.ndarray
@@ -55,6 +61,13 @@ class LidarFrame:
     stamp_ns: int = 0
     name: str = 'lidar'
     frame_id: str = 'base_link'
+    earlier: LidarFrame | None = None
+
+
+def earlier_of(ages: Sequence[float]) -> int | None:
+    """Return which of some sweeps serves as the earlier one, by their ages in seconds; None: none does."""
+    usable = [(abs(age - EARLIER), place) for place, age in enumerate(ages) if EARLIEST <= age <= LATEST]
+    return min(usable)[1] if usable else None
 
 
 @dataclass(frozen=True, eq=False)

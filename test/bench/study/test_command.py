@@ -18,12 +18,13 @@ from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
 from mpnp_ros.modalities.camera.registration import CameraInput, CameraRegion
+from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.modalities.heads import load_head, save_head
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.modalities.vision_weights import load_backbone
-from mpnp_ros.training.head_trainer import PretrainingConfig, new_head
+from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.trainer import Trainer
 
 ROWS = {'majority', 'blind', 'rule_camera_day', 'rule_lidar_night', 'camera_day', 'camera_night',

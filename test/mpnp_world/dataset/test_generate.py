@@ -15,10 +15,12 @@ import pytest
 pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
 
 from mpnp_ros.errors import ConfigurationError, DatasetError
+from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.dataset.generate import Recipe, generate, run_in_processes, scene_identities
 from mpnp_world.dataset.objects_only import objects_file, read_objects
 from mpnp_world.scene.identity import SceneIdentity
+from mpnp_world.sensors.lidar_models import random_lidar
 
 LIDAR_ONLY = Recipe(key_frames=1, interval=.5, sensors=('lidar',))
 SCENES = scene_identities(range(2), ['day', 'night'], ['clear'])
@@ -100,6 +102,19 @@ def test_sweeps_go_into_the_recipe_only_where_they_are_written(root, tmp_path):
     assert len(list((made / 'sweeps/LIDAR_TOP').iterdir())) == 2
     with pytest.raises(DatasetError, match=r"made with .*sweeps None \(now \['lidar'\]\)"):
         generate(root, SCENES, recipe, progress=False)
+
+
+def test_random_lidars_have_one_sweep_about_half_a_second_before(root, tmp_path):
+    recipe = Recipe(key_frames=1, interval=2., sensors=('lidar',), sweeps=('lidar',), lidar='random')
+    made = NuScenes(generate(tmp_path / 'root', SCENES[:3:2], recipe, progress=False))
+    for seed, scene in enumerate(made.scenes):
+        frame, = made.key_frames(scene)
+        reading, = frame.earlier('LIDAR_TOP', 1.)
+        assert .35 <= (frame.lidar.stamp_ns - reading.stamp_ns) / 1e9 <= .6
+        beams = len(random_lidar(seed).elevations)
+        assert beams - 9 < read_lidar(frame.lidar.path)[:, 4].max() < beams
+    assert json.loads((tmp_path / 'root/recipe.json').read_text())['lidar'] == 'random'
+    assert 'lidar' not in json.loads((root / 'recipe.json').read_text())
 
 
 def test_true_objects_alone(tmp_path):

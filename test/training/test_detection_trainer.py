@@ -1,0 +1,168 @@
+"""A head that finds objects, trained on made-up grids in which something stands where objects are."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mpnp_ros.errors import TrainingError
+from mpnp_ros.modalities.head_training import PretrainingConfig
+from mpnp_ros.modalities.heads import Head
+from mpnp_ros.modalities.lidar.detection_grid import LENGTH, PLANES
+from mpnp_ros.modalities.lidar.detection_network import (
+    CENTRE,
+    KINDS,
+    OFFSETS,
+    STATES,
+    Found,
+    find,
+)
+from mpnp_ros.poses import Transform
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.training.detection_data import (
+    UNKNOWN,
+    DetectionDataset,
+    DetectionTargets,
+    cells_of,
+    detection_targets,
+)
+from mpnp_ros.training.detection_trainer import (
+    are_true,
+    detection_loss,
+    fitted_calibration,
+    pretrain_detections,
+    sector_counts,
+)
+from mpnp_ros.training.head_data import SectorTargets
+from mpnp_ros.training.head_run import PretrainingReport, new_head
+
+CONFIG = PretrainingConfig(epochs=2, batch=2, learning_rate=1e-2, hidden=4, warm_up=0., clip=5.)
+SOURCE = SimpleNamespace(kind='lidar', version=1, backbone='', options={'min_range': 1.},
+                         shape={'features': PLANES, 'azimuths': 288, 'ranges': 72})
+KINDS_MADE = [CHANNELS.index(channel) for channel in (('car', 'parked'), ('barrier', None))]
+CAR = AnnotatedObject('1', 'car', 'parked', (10., 1., 0.), (4, 2, 1.5), 0., num_lidar_pts=50)
+
+
+def made_up(folder: Path, frames: int = 8) -> DetectionDataset:
+    """Frames of four scenes, with a car and a barrier each."""
+    rng = np.random.default_rng(0)
+    files, targets = [], []
+    for frame in range(frames):
+        angle, far = rng.uniform(-math.pi, math.pi, 2), rng.uniform(4, 28, 2)
+        position = np.stack([far * np.cos(angle), far * np.sin(angle)], 1)
+        grid = torch.zeros(PLANES, 288, 72, dtype=torch.uint8)
+        for plane, (turn, away) in enumerate(zip(angle, far, strict=True)):
+            grid[plane, int((turn / math.tau + .5) * 288), int(away / LENGTH)] = 255
+        grid[PLANES - 1] = 255
+        files.append(folder / f'{frame}.safetensors')
+        save_file({'grid': grid}, files[-1])
+        weights = np.zeros((2, len(CHANNELS)), np.float32)
+        weights[[0, 1], KINDS_MADE] = 1
+        targets.append(DetectionTargets(position, np.array([3, 0]), np.array(KINDS_MADE),
+                                        SectorTargets(angle, weights)))
+    return DetectionDataset(tuple(files), tuple(targets),
+                            tuple(f'world-{place % 4:04d}-day-clear' for place in range(frames)))
+
+
+def trained(data: DetectionDataset, config: PretrainingConfig = CONFIG, **more: object,
+            ) -> tuple[Head, PretrainingReport]:
+    train, validation = data.split(.25)
+    head = new_head(SOURCE, config, 'detections')
+    return head, pretrain_detections(head, train, validation, config, **more)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    data = made_up(tmp_path)
+    whole, report = trained(data)
+    assert report.steps == 6 and len(report.history) == 2 and report.losses[-1] < report.losses[0]
+    seen: list[object] = []
+    _, first = trained(data, progress=seen.append, cancelled=lambda: len(seen) >= 4,
+                       checkpoint=tmp_path / 'run')
+    assert (first.stopped, first.steps) == ('cancelled', 4)
+    resumed, second = trained(data, checkpoint=tmp_path / 'run')
+    assert (second.stopped, second.steps) == ('epochs', 6)
+    states = whole.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert second.calibration == report.calibration
+    with pytest.raises(TrainingError, match='another recipe'):
+        trained(data, replace(CONFIG, hide_earlier=.5), checkpoint=tmp_path / 'run')
+
+
+def test_the_loss_is_small_where_the_maps_are_right() -> None:
+    targets = made_up_targets([[9.9, -3.2], [-12., .4]])
+    cells = cells_of(targets, 0., False, 0, 288)
+    maps = torch.zeros(1, OFFSETS.stop, 288, 72)
+    maps[:, CENTRE] = -20.
+    wrong = detection_loss(maps, cells)
+    for azimuth, ring, category, channel, offsets in zip(*cells[1:], strict=True):
+        maps[0, CENTRE, azimuth, ring] = 20.
+        maps[0, KINDS, azimuth, ring][category] = 20.
+        maps[0, STATES, azimuth, ring][channel] = 20.
+        maps[0, OFFSETS, azimuth, ring] = offsets
+    assert wrong > 20 and detection_loss(maps, cells) < 1e-3
+    found = find(maps[0])
+    nearest = np.linalg.norm(found.position[:, None] - targets.position[None], axis=-1).min(1)
+    np.testing.assert_allclose(nearest, 0, atol=1e-4)
+    assert are_true(found, targets.position).all()
+
+
+def made_up_targets(position: list[list[float]]) -> DetectionTargets:
+    count = len(position)
+    return DetectionTargets(np.array(position), np.full(count, 3), np.full(count, KINDS_MADE[0]),
+                            SectorTargets(np.zeros(0), np.zeros((0, 24), np.float32)))
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_turned_grids_fit_turned_objects(tmp_path: Path, mirrored: bool) -> None:
+    data = made_up(tmp_path, 4)
+    grids, cells = data.batch(range(4), [0, 7, 100, 287], mirrored)
+    assert grids.shape == (4, PLANES, 288, 72) and grids.max() == 1
+    for place, (row, azimuth, ring) in enumerate(zip(*cells[:3], strict=True)):
+        assert grids[row, place % 2, azimuth, ring] == 1
+
+
+def test_objects_with_few_points_or_far_away_are_not_there() -> None:
+    pose = Transform.about_z(0.)
+    objects = (CAR, replace(CAR, num_lidar_pts=4), replace(CAR, centre=(40., 0, 0)),
+               replace(CAR, centre=(33., 0, 0), attribute=None))
+    targets = detection_targets(KeyFrame('a', 'b', '', 0, pose, {}, None, {}, objects), CONFIG, 36.)
+    assert targets.position.tolist() == [[10, 1], [33, 0]] and targets.category.tolist() == [3, 3]
+    assert targets.channel.tolist() == [CHANNELS.index(('car', 'parked')), UNKNOWN]
+    assert len(targets.counted.azimuth) == 1
+    none = detection_targets(KeyFrame('a', 'b', '', 0, pose, {}, None, {}, ()), CONFIG, 36.)
+    assert none.position.shape == (0, 2) and len(cells_of(none, 0., False, 0, 288).frame) == 0
+
+
+def found_at(*x: float, mass: float = 1.) -> Found:
+    count = len(x)
+    kinds, states = np.zeros((count, 10)), np.zeros((count, 24))
+    kinds[:, CATEGORIES.index('car')], states[:, KINDS_MADE[0]] = 1, 1
+    return Found(np.stack([np.array(x), np.zeros(count)], 1), np.full(count, mass), kinds, states)
+
+
+def test_a_true_object_is_found_once() -> None:
+    assert are_true(found_at(10., 11., 20.), np.array([[10.4, 0.]])).tolist() == [True, False, False]
+    assert are_true(found_at(10.), np.zeros((0, 2))).tolist() == [False]
+
+
+def test_the_calibration_says_how_often_a_mass_is_true(tmp_path: Path) -> None:
+    targets = made_up_targets([[10., 0]])
+    data = DetectionDataset((tmp_path,) * 20, (targets,) * 20, ('a',) * 20)
+    found = [found_at(10. if place < 15 else 30., mass=.8) for place in range(10)] + [
+        found_at(10. if place < 12 else 30., mass=.3) for place in range(10, 20)]
+    table = np.array(fitted_calibration(found, data)).reshape(-1, 2)
+    assert table[0].tolist() == [0, 0] and (np.diff(table, axis=0) >= 0).all()
+    assert np.interp(.3, *table.T) < .4 and np.interp(.8, *table.T) > .9
+    assert fitted_calibration([found_at()], replace(data, targets=(targets,))) == (0, 0, 1, 1)
+
+
+def test_what_is_found_within_reach_counts_in_its_sector() -> None:
+    counts = sector_counts(found_at(10., 31.), (0., 0., 2., 1.), 30.)
+    assert counts.sum() == pytest.approx(.5) and counts[36, KINDS_MADE[0]] == pytest.approx(.5)
