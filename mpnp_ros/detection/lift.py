@@ -16,7 +16,7 @@ from mpnp_ros.detection.boxes import KIND, CategoryBoxes, area, intersections
 from mpnp_ros.detection.classes import CATEGORY_COUNT
 from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.detections import Detections
-from mpnp_ros.detection.ranging import Claim, ProjectedClusters, share_points, supported
+from mpnp_ros.detection.ranging import ProjectedClusters, RangeClaim, share_points, supported
 from mpnp_ros.poses import wrap_angle
 from mpnp_ros.questions.vocabulary import CATEGORIES
 from mpnp_ros.tokens import SECTORS
@@ -90,7 +90,7 @@ class ViewedObject:
     heading: np.ndarray
     edges: tuple[float, float]
     cut: bool
-    claim: Claim | None = None
+    claim: RangeClaim | None = None
 
     @property
     def position(self) -> np.ndarray:

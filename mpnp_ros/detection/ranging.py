@@ -28,7 +28,7 @@ LiDAR has a cluster at nearly every object.  Something at about the right distan
 
 
 @dataclass(frozen=True, eq=False)
-class Claim:
+class RangeClaim:
     """What a box covers of a cluster.
 
     cluster: its index.  points: [n] indices of points, of one layer of it.  nearest: horizontal metres from
@@ -53,7 +53,7 @@ class ProjectedClusters:
         inside = self._before & (pixels >= 0).all(1) & (pixels < size).all(1) & (clusters.index >= 0)
         self._visible = np.bincount(clusters.index[inside], minlength=len(clusters))
 
-    def claim(self, box: np.ndarray, distance: float, deviation: float) -> Claim | None:
+    def claim(self, box: np.ndarray, distance: float, deviation: float) -> RangeClaim | None:
         """Return the layer of a cluster that a box covers best; None where nothing fits.
 
         box: [4] pixels.  distance, deviation: metres, by the image.
@@ -73,7 +73,7 @@ class ProjectedClusters:
                     - math.log1p((ratio * distance / deviation) ** 2)
                 if worth > most:
                     low, high = np.quantile(self._away[layer], [.05, .95])
-                    best, most = Claim(int(cluster), layer, float(low), float(high - low)), worth
+                    best, most = RangeClaim(int(cluster), layer, float(low), float(high - low)), worth
         return best
 
     def looked(self, box: np.ndarray, distance: float) -> bool:
@@ -94,7 +94,7 @@ def supported(existence: float, fits: bool) -> float:
     return existence * true / (existence * true + (1 - existence) * false)
 
 
-def share_points(first: Claim, second: Claim) -> bool:
+def share_points(first: RangeClaim, second: RangeClaim) -> bool:
     """Whether two boxes claim the same points: at least half of those of the smaller claim."""
     common = len(np.intersect1d(first.points, second.points, assume_unique=True))
     return 2 * common >= min(len(first.points), len(second.points))

@@ -11,8 +11,8 @@ from mpnp_ros.detection.ranging import (
     LOOKED,
     SUPPORT_IF_FALSE,
     SUPPORT_IF_TRUE,
-    Claim,
     ProjectedClusters,
+    RangeClaim,
     share_points,
     supported,
 )
@@ -64,7 +64,7 @@ def test_support_moves_a_probability_and_not_its_mean(chance):
 
 @given(st.sets(st.integers(0, 30), min_size=2), st.sets(st.integers(0, 30), min_size=2))
 def test_sharing_points_is_symmetric(first, second):
-    claims = [Claim(0, np.array(sorted(points)), 1., 0.) for points in (first, second)]
+    claims = [RangeClaim(0, np.array(sorted(points)), 1., 0.) for points in (first, second)]
     assert share_points(*claims) == share_points(*claims[::-1])
     assert share_points(claims[0], claims[0])
     if not first & second:
