@@ -51,7 +51,8 @@ def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> It
                        scenes=len(tables.scenes))
 
 
-def seen_at(moment: DriveMoment, motion: DriveMotion, encoder: CameraDetectionEncoder) -> dict[str, SeenFrame]:
+def seen_at(moment: DriveMoment, motion: DriveMotion,
+            encoder: CameraDetectionEncoder) -> dict[str, SeenFrame]:
     """Return what is seen in a key frame, by the way; of other moments the motion only is followed."""
     boxes, cameras = encoder.look_at(moment.images)
     found = {BY_CAMERA: encoder.lift(moment.images, boxes, cameras)} if cameras else {}
