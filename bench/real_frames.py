@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from bench.real_matching import RANGES, MatchCounts, MotionCounts, match
-from bench.real_sweeps import DriveMoment, moment_of, moments_of
+from bench.real_sweeps import SensorMoment, moment_of, moments_of
 from mpnp_ros.detection.boxes import CategoryBoxes
 from mpnp_ros.detection.clusters import ClusterTracker, clusters_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
@@ -140,7 +140,7 @@ class DriveMotion:
         self._clusters = ClusterTracker()
         self._boxes = {way: MotionTracker() for way in WITH_MOTION}
 
-    def follow(self, moment: DriveMoment, encoder: CameraDetectionEncoder, found: Mapping[str, Detections],
+    def follow(self, moment: SensorMoment, encoder: CameraDetectionEncoder, found: Mapping[str, Detections],
                seen: tuple[CategoryBoxes, ...], cameras: tuple[Camera, ...]) -> dict[str, Detections]:
         """Return what is found in a moment, with distances by LiDAR, and with motion, by the way."""
         made = dict(found)

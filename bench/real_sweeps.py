@@ -19,7 +19,7 @@ TOGETHER = round(0.11 * SECOND)
 
 
 @dataclass(frozen=True, eq=False)
-class DriveMoment:
+class SensorMoment:
     """One sweep, or a key frame without one.
 
     ego: pose of the vehicle.  images: with the places that the cameras had, in the frame of the vehicle at
@@ -34,7 +34,7 @@ class DriveMoment:
     key_frame: KeyFrame | None
 
 
-def moments_of(tables: NuScenes, scene: str) -> Iterator[DriveMoment]:
+def moments_of(tables: NuScenes, scene: str) -> Iterator[SensorMoment]:
     """Yield the moments of a scene, one by one: images are large."""
     frames = list(tables.key_frames(scene))
     of_sweep = {frame.lidar.stamp_ns: frame for frame in frames if frame.lidar is not None}
@@ -53,14 +53,14 @@ def moments_of(tables: NuScenes, scene: str) -> Iterator[DriveMoment]:
                 gap, best = abs(image.stamp_ns - stamp_ns), near.get(image.channel)
                 if gap < TOGETHER and (best is None or gap < abs(best.stamp_ns - stamp_ns)):
                     near[image.channel] = image
-            yield DriveMoment(stamp_ns, item.ego_pose, _images(near, item.ego_pose, stamp_ns), _cloud(item),
+            yield SensorMoment(stamp_ns, item.ego_pose, _images(near, item.ego_pose, stamp_ns), _cloud(item),
                               None)
 
 
-def moment_of(frame: KeyFrame) -> DriveMoment:
+def moment_of(frame: KeyFrame) -> SensorMoment:
     """Return the moment of a key frame."""
     stamp_ns = frame.lidar.stamp_ns if frame.lidar else frame.stamp_ns
-    return DriveMoment(stamp_ns, frame.ego_pose, _images(frame.cameras, frame.ego_pose, stamp_ns),
+    return SensorMoment(stamp_ns, frame.ego_pose, _images(frame.cameras, frame.ego_pose, stamp_ns),
                   _cloud(frame.lidar) if frame.lidar else None, frame)
 
 

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     'training': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'questions'},
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'questions', 'training', 'supervisor'},
     'serving': BASE | {'llm', 'methods'},
-    'conversions': BASE | {'modalities', 'detection'},
+    'conversions': BASE | {'questions', 'modalities', 'detection'},
     'node_names': {'errors', 'modalities'}, 'client': {'endpoints', 'errors', 'node_names', 'transport'},
 }
 

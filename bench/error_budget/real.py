@@ -17,7 +17,7 @@ from bench.real_frames import (
     with_lidar,
 )
 from bench.real_matching import Matches, match
-from bench.real_sweeps import DriveMoment, moments_of
+from bench.real_sweeps import SensorMoment, moments_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.lift import Camera
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
@@ -51,7 +51,7 @@ def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> It
                        scenes=len(tables.scenes))
 
 
-def seen_at(moment: DriveMoment, motion: DriveMotion,
+def seen_at(moment: SensorMoment, motion: DriveMotion,
             encoder: CameraDetectionEncoder) -> dict[str, SeenFrame]:
     """Return what is seen in a key frame, by the way; of other moments the motion only is followed."""
     boxes, cameras = encoder.look_at(moment.images)
@@ -67,7 +67,7 @@ def seen_at(moment: DriveMoment, motion: DriveMotion,
             for way, detections in found.items()}
 
 
-def _seen(detections: Detections, moment: DriveMoment, cameras: tuple[Camera, ...], every: Matches | None,
+def _seen(detections: Detections, moment: SensorMoment, cameras: tuple[Camera, ...], every: Matches | None,
           ) -> SeenFrame:
     assert moment.key_frame is not None  # the caller has checked
     tokens = detection_tokens(detections, OBJECTS, ENCODER, SCOPE.max_distance)

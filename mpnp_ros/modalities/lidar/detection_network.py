@@ -99,7 +99,7 @@ class DetectionNetwork(nn.Module):
         self.out.bias[CENTRE] = float(np.log(share / (1 - share)))
 
 
-class Found(NamedTuple):
+class GridObjects(NamedTuple):
     """n objects in a grid, the surest first.
 
     position: [n, 2] metres in the base frame.  mass: [n] sum of the probabilities of its cells, 1 and more
@@ -113,7 +113,7 @@ class Found(NamedTuple):
     statuses: np.ndarray
 
 
-def find(maps: Tensor) -> Found:
+def find(maps: Tensor) -> GridObjects:
     """Return the objects in the output of the network for one grid, [OFFSETS.stop, A, R].
 
     Cells that point to places within :data:`RADIUS` of that of a surer cell are of the same object; its
@@ -138,9 +138,9 @@ def find(maps: Tensor) -> Found:
         shares = weight[own] / weight[own].sum()
         parts.append((shares @ place[own], weight[own].sum(), shares @ kinds[own], shares @ states[own]))
     if not parts:
-        return Found(np.zeros((0, 2)), np.zeros(0), np.zeros((0, CATEGORY_COUNT)),
+        return GridObjects(np.zeros((0, 2)), np.zeros(0), np.zeros((0, CATEGORY_COUNT)),
                      np.zeros((0, CHANNEL_COUNT)))
-    return Found(*(np.array(values) for values in zip(*parts, strict=True)))
+    return GridObjects(*(np.array(values) for values in zip(*parts, strict=True)))
 
 
 def positions(azimuth: np.ndarray, ring: np.ndarray, offsets: np.ndarray, azimuths: int) -> np.ndarray:
