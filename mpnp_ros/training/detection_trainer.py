@@ -27,7 +27,7 @@ from mpnp_ros.modalities.lidar.detection_network import (
     OFFSETS,
     STATES,
     DetectionNetwork,
-    Found,
+    GridObjects,
     find,
 )
 from mpnp_ros.questions.vocabulary import CHANNELS
@@ -102,7 +102,7 @@ class _DetectionRun(HeadRun):
                 weight += count
         return -total / max(1., weight)
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[GridObjects]:
         """Return what the network finds in each frame of the validation set."""
         self.network.eval()
         with torch.inference_mode():
@@ -135,7 +135,7 @@ def detection_loss(maps: Tensor, cells: Cells) -> Tensor:
     return (existence + category + STATUS_WEIGHT * status + OFFSET_WEIGHT * offset) / count
 
 
-def sector_counts(found: Found, calibration: Sequence[float], max_distance: float) -> np.ndarray:
+def sector_counts(found: GridObjects, calibration: Sequence[float], max_distance: float) -> np.ndarray:
     """Return the expected number of objects by sector up to a distance, float32 [SECTORS, 24]."""
     near = np.hypot(*found.position.T) <= max_distance
     chance = np.interp(found.mass, *np.array(calibration).reshape(-1, 2).T)
@@ -145,7 +145,7 @@ def sector_counts(found: Found, calibration: Sequence[float], max_distance: floa
     return counts
 
 
-def fitted_calibration(found: Sequence[Found], dataset: DetectionDataset) -> tuple[float, ...]:
+def fitted_calibration(found: Sequence[GridObjects], dataset: DetectionDataset) -> tuple[float, ...]:
     """Return the pairs of mass and probability, see HeadManifest, of what was found in the frames."""
     mass = np.concatenate([each.mass for each in found])
     right = np.concatenate([are_true(each, targets.position)
@@ -160,7 +160,7 @@ def fitted_calibration(found: Sequence[Found], dataset: DetectionDataset) -> tup
     return tuple(round(float(number), 4) for pair in pairs for number in pair)
 
 
-def are_true(found: Found, position: np.ndarray) -> np.ndarray:
+def are_true(found: GridObjects, position: np.ndarray) -> np.ndarray:
     """Return which found objects, the surest first, are true ones at ``position`` [N, 2], each once."""
     right = np.zeros(len(found.mass), bool)
     free = np.ones(len(position), bool)
