@@ -20,7 +20,7 @@ from mpnp_ros.modalities.lidar.detection_network import (
     KINDS,
     OFFSETS,
     STATES,
-    Found,
+    GridObjects,
     find,
 )
 from mpnp_ros.poses import Transform
@@ -140,11 +140,11 @@ def test_objects_with_few_points_or_far_away_are_not_there() -> None:
     assert none.position.shape == (0, 2) and len(cells_of(none, 0., False, 0, 288).frame) == 0
 
 
-def found_at(*x: float, mass: float = 1.) -> Found:
+def found_at(*x: float, mass: float = 1.) -> GridObjects:
     count = len(x)
     kinds, states = np.zeros((count, 10)), np.zeros((count, 24))
     kinds[:, CATEGORIES.index('car')], states[:, KINDS_MADE[0]] = 1, 1
-    return Found(np.stack([np.array(x), np.zeros(count)], 1), np.full(count, mass), kinds, states)
+    return GridObjects(np.stack([np.array(x), np.zeros(count)], 1), np.full(count, mass), kinds, states)
 
 
 def test_a_true_object_is_found_once() -> None:
