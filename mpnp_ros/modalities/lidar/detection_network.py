@@ -139,7 +139,7 @@ def find(maps: Tensor) -> GridObjects:
         parts.append((shares @ place[own], weight[own].sum(), shares @ kinds[own], shares @ states[own]))
     if not parts:
         return GridObjects(np.zeros((0, 2)), np.zeros(0), np.zeros((0, CATEGORY_COUNT)),
-                     np.zeros((0, CHANNEL_COUNT)))
+                           np.zeros((0, CHANNEL_COUNT)))
     return GridObjects(*(np.array(values) for values in zip(*parts, strict=True)))
 
 
