@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
-from mpnp_ros.client.session import QUEUE, awaitable, cancel_accepted, destroy, into, ros_session, within
+from mpnp_ros.client.session import (
+    QUEUE,
+    action_client_class,
+    awaitable,
+    cancel_accepted,
+    destroy,
+    into,
+    ros_session,
+    within,
+)
 from mpnp_ros.endpoints import LATCHED, qos_profile
 from mpnp_ros.errors import (
     CancelledError,
@@ -315,9 +324,8 @@ class AsyncRobot:
         late: text of the error after that.  cancelled: once it is true, the goal is cancelled and its result
         is awaited.
         """
-        from rclpy.action import ActionClient
-
-        client = self._create(name, lambda: ActionClient(self.node, kind, name, callback_group=self._group))
+        client = self._create(name, lambda: action_client_class()(self.node, kind, name,
+                                                                  callback_group=self._group))
         await self._meet(client, client.server_is_ready, end - time.monotonic(), cancelled)
         is_ask = name == 'ask_stream'
         messages: asyncio.Queue[Any] = asyncio.Queue()

@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,6 +80,40 @@ def import_rclpy() -> Any:
             f'rclpy cannot be imported ({error}); source a ROS 2 distribution, such as '
             '/opt/ros/jazzy/setup.bash, or run `make install`') from None
     return rclpy
+
+
+@cache
+def action_client_class() -> type[Any]:
+    """Return rclpy's ActionClient, safe where goals are sent on another thread than that of the executor.
+
+    rclpy notes a request after it has sent it, and ignores a response that is taken in between.
+    """
+    import_rclpy()
+    client: Any = import_module('rclpy.action').ActionClient
+
+    class SafeActionClient(client):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._sending = threading.Lock()
+            super().__init__(*args, **kwargs)
+
+        def send_goal_async(self, *args: Any, **kwargs: Any) -> Any:
+            with self._sending:
+                return super().send_goal_async(*args, **kwargs)
+
+        def _get_result_async(self, goal_handle: Any) -> Any:
+            with self._sending:
+                return super()._get_result_async(goal_handle)
+
+        def _cancel_goal_async(self, goal_handle: Any) -> Any:
+            with self._sending:
+                return super()._cancel_goal_async(goal_handle)
+
+        async def execute(self, taken_data: Any) -> None:
+            with self._sending:
+                pass  # what was sent has been noted
+            await super().execute(taken_data)
+
+    return SafeActionClient
 
 
 def awaitable(future: Any) -> asyncio.Future[Any]:

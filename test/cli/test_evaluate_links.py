@@ -112,8 +112,8 @@ def test_published_questions_are_asked_about_frames_as_recorded(evaluate, root, 
 
 
 def test_what_no_shipped_links_read_is_refused(evaluate, tiny_lm_folder, capsys):
-    assert evaluate('--modalities', 'lidar') == 2
-    assert 'no shipped links read the tokens of lidar' in capsys.readouterr().err
+    assert evaluate('--modalities', 'radar') == 2
+    assert 'no shipped links read the tokens of radar' in capsys.readouterr().err
 
 
 def test_a_bag_or_a_root_must_be_given(capsys):

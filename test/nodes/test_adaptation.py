@@ -31,9 +31,9 @@ from mpnp_ros.msg import (
     Question,
 )
 from mpnp_ros.srv import Ask
-from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from mpnp_ros.client.session import action_client_class
 from mpnp_ros.conversions.messages import from_nanoseconds, to_message
 from mpnp_ros.files import state_root
 from mpnp_ros.methods.link_files import read_manifest
@@ -75,7 +75,7 @@ class Robot:
         self.feedback = ros.publisher(self.topic('feedback'), Feedback, RELIABLE)
         self.store = LinkStore(state_root(namespace) / 'links')
         self.fusion, self.adaptation = self.start_fusion(), self.start_adaptation()
-        self.adapt = ActionClient(ros.node, Adapt, self.topic('adapt'))
+        self.adapt = action_client_class()(ros.node, Adapt, self.topic('adapt'))
 
     def topic(self, name: str) -> str:
         return f'{self.namespace}/{name}'

@@ -20,11 +20,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from mpnp_ros.action import Ask as AskAction
 from mpnp_ros.msg import Answer, EncoderInfo, ModalityState, ModalityStates, ModalityTokens, Question
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
-from rclpy.action import ActionClient
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
+from mpnp_ros.client.session import action_client_class
 from mpnp_ros.conversions.messages import to_message
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
@@ -237,7 +237,7 @@ class Goals:
 
     def __init__(self, fusion: Fusion) -> None:
         self._fusion = fusion
-        self._client = ActionClient(fusion.ros.node, AskAction, fusion.topic('ask_stream'))
+        self._client = action_client_class()(fusion.ros.node, AskAction, fusion.topic('ask_stream'))
         fusion.wait(lambda: self._client.server_is_ready())
         time.sleep(MEETING)
 

@@ -165,9 +165,18 @@ def paused_by_a_key_frame(node):
     return node.values.paused
 
 
+def slop_of(node):
+    """The time within which a camera looks for a sweep."""
+    node._sweeps = SimpleNamespace(nearest=lambda stamp, slop: slop)
+    slop = node._clusters(0)
+    node._sweeps = None
+    return slop
+
+
 OBSERVED = {
     ('camera_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
     ('camera_encoder', 'rectified'): calibration_of,
+    ('camera_encoder', 'points_slop'): slop_of,
     ('lidar_encoder', 'base_frame'): base_of,
     ('lidar_encoder', 'sensor'): source_of,
     ('radar_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,

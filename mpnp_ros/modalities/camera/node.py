@@ -213,7 +213,7 @@ class CameraNode(SynchronizedEncoder):
 
     def frame(self, parts: Sequence[CameraView]) -> CameraFrame:
         """Return the views as one frame; where they are detected in, from where the robot was at its time."""
-        views, now = tuple(parts), self._pose(min(view.stamp_ns for view in parts))
+        views, now = tuple(parts), self._pose(min((view.stamp_ns for view in parts), default=0))
         if now is not None:
             poses = [self._pose(view.stamp_ns) for view in views]
             views = tuple(view if then is None else view.moved(now.inverse() @ then)
@@ -273,10 +273,12 @@ class CameraNode(SynchronizedEncoder):
             return None
         slop = self.values.points_slop
         found = self._sweeps.nearest(stamp_ns, round(SECOND * slop))
-        topic = self.resolve_topic_name(self.values.points_topic)
-        self.concerns.set('points', '' if found else
-                          f'no point cloud of {topic} is within {slop:g} s of the images; distances are told '
-                          'by the images alone', quality=1.)
+        concern = ''
+        if not found:
+            topic = self.resolve_topic_name(self.values.points_topic)
+            concern = (f'no point cloud of {topic} is within {slop:g} s of the images; distances are told by '
+                       'the images alone')
+        self.concerns.set('points', concern, quality=1.)
         return found
 
     def _mount(self, item: Input) -> tuple[np.ndarray | None, np.ndarray | None]:
