@@ -115,16 +115,20 @@ def scopes_to_ask(arguments: Namespace, recipe: TrainRecipe) -> dict[str, Scope]
 
 def read(arguments: Namespace, recipe: TrainRecipe, root: NuScenes, encoders: Sequence[Encoder],
          scope: Scope, true_objects: bool) -> tuple[TokenDataset, TokenDataset]:
-    """Return the questions not asked, by whose answers the majority goes, and those to ask.
+    """Return the questions by whose answers the majority goes, and those to ask.
 
+    The first are those not asked with --split, otherwise all that there are, also where only some are asked.
     true_objects: encode these as well.  Where they are a modality, they are those of the scope.
     """
     of_scope = [TrueObjects(scope) if encoder.modality == OBJECTS else encoder for encoder in encoders]
     with progress('encoding', 'key frame', arguments.quiet) as show:
-        dataset = recipe.read(root, [*of_scope, *[TrueObjects(scope)] * true_objects], arguments.qa,
-                              arguments.scenes, show, scope)
-    rest, test = split(arguments.split or 'none', dataset, root)
-    return (test, rest) if arguments.split in (None, 'none') else (rest, test)
+        dataset = recipe.changed(**{'questions.of_each_type': 0}).read(
+            root, [*of_scope, *[TrueObjects(scope)] * true_objects], arguments.qa, arguments.scenes, show,
+            scope)
+    most = recipe.questions.of_each_type
+    if arguments.split in (None, 'none'):
+        return dataset, dataset.evened(most, recipe.seed) if most else dataset
+    return split(arguments.split, dataset.evened(most, recipe.seed) if most else dataset, root)
 
 
 def warn(arguments: Namespace, recipe: TrainRecipe, store: Path | None, rest: TokenDataset,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpnp_ros.cli import main as cli
+from mpnp_ros.errors import LinksError
 from mpnp_ros.methods import link_store
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -109,6 +110,19 @@ def test_published_questions_are_asked_about_frames_as_recorded(evaluate, root, 
         (bare / 'v1.0-mini' / f'{table}.json').write_text('[]')
     assert evaluate('--qa', str(path), root=bare) == 0
     assert rows_of(capsys.readouterr().out) == [ROWS[:-1]]
+
+
+def test_the_majority_goes_by_all_questions_where_some_are_asked(evaluate, monkeypatch):
+    compared = []
+
+    def compare(method, test, channels, train, **others):
+        compared.append((len(test.examples), len(train)))
+        raise LinksError('enough')
+
+    monkeypatch.setattr('mpnp_ros.cli.evaluate_links.Comparison', compare)
+    assert evaluate('--of-each-type', '2') == 2
+    (asked, known), = compared
+    assert 0 < asked <= 10 < known
 
 
 def test_what_no_shipped_links_read_is_refused(evaluate, tiny_lm_folder, capsys):
