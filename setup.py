@@ -112,7 +112,7 @@ setup(
     cmdclass={'build_py': BuildWithInterfaces},
     distclass=BinaryDistribution,
     python_requires='>=3.10',
-    install_requires=['numpy', 'pillow', 'pyyaml', 'safetensors', 'scipy', 'tqdm', 'rich', 'matplotlib',
+    install_requires=['numpy', 'pillow', 'pyyaml', 'safetensors', 'scipy>=1.12', 'tqdm', 'rich', 'matplotlib',
                       'rosbags', 'transformers'],
     entry_points={'console_scripts': [
         f'{name if name == "mpnp" else f"mpnp_{name}"} = {target}' for name, target in EXECUTABLES.items()]},

@@ -65,6 +65,8 @@ class PoseHistory:
         A late one is left out; one that goes further back in time starts anew.
         """
         with self._lock:
+            if _bare(parent) not in self._moving.get(_bare(child), {}):
+                self._drop_lost(stamp_ns)
             poses = self._moving.setdefault(_bare(child), {}).setdefault(_bare(parent), deque())
             if poses and 0 < poses[-1][0] - stamp_ns <= LATE:
                 return
@@ -75,6 +77,15 @@ class PoseHistory:
             poses.append((stamp_ns, pose))
             while stamp_ns - poses[0][0] > KEPT:
                 poses.popleft()
+
+    def _drop_lost(self, stamp_ns: int) -> None:
+        """Drop frames of which nothing has come for long, such as those of tracked objects."""
+        for child, parents in list(self._moving.items()):
+            left = {parent: poses for parent, poses in parents.items() if stamp_ns - poses[-1][0] <= KEPT}
+            if left:
+                self._moving[child] = left
+            else:
+                del self._moving[child]
 
     def forget(self, parent: str, child: str) -> None:
         """Drop the poses of ``child`` in ``parent``."""
@@ -88,10 +99,25 @@ class PoseHistory:
         """
         with self._lock:
             above = dict(self._above(_bare(frame), stamp_ns))
+        chosen = self._chosen(list(above), _bare(frame), fixed_frame)
+        return None if chosen is None else above[chosen]
+
+    def way(self, frame: str, fixed_frame: str, then_ns: int, now_ns: int) -> Transform | None:
+        """Return the map from ``frame`` at one time to ``frame`` at another; None where it is not known.
+
+        Both poses are in one frame that does not move, chosen as by :meth:`pose`.
+        """
+        with self._lock:
+            then, now = (dict(self._above(_bare(frame), stamp)) for stamp in (then_ns, now_ns))
+        chosen = self._chosen([name for name in now if name in then], _bare(frame), fixed_frame)
+        return None if chosen is None else now[chosen].inverse() @ then[chosen]
+
+    def _chosen(self, above: list[str], frame: str, fixed_frame: str) -> str | None:
+        """Return the frame that does not move, of those above a frame in their order."""
         if fixed_frame:
-            return above.get(_bare(fixed_frame))
-        chosen = next((name for name in LIKELY if name in above), next(reversed(above), None))
-        return above[chosen] if chosen is not None and self._moves(_bare(frame)) else None
+            return _bare(fixed_frame) if _bare(fixed_frame) in above else None
+        chosen = next((name for name in LIKELY if name in above), above[-1] if above else None)
+        return chosen if self._moves(frame) else None
 
     def _above(self, frame: str, stamp_ns: int) -> Iterator[tuple[str, Transform]]:
         """Yield each frame above, and the pose in it."""
@@ -180,13 +206,13 @@ def _transform(turn: Quaternion, shift: Point | Vector3) -> Transform | None:
 
 
 def _at(poses: deque[tuple[int, Transform]], stamp_ns: int) -> Transform | None:
-    """Return the pose at a time: between two, or a little beyond the newest as it went before."""
+    """Return the pose at a time: between two, or a little before or after all as it moves there."""
     if not poses or stamp_ns > poses[-1][0] + AHEAD or stamp_ns < poses[0][0] - AHEAD:
         return None
     after = bisect.bisect_left(poses, stamp_ns, key=lambda entry: entry[0])
-    if len(poses) == 1 or after == 0:
+    if len(poses) == 1:
         return poses[0][1]
-    after = min(after, len(poses) - 1)
+    after = min(max(after, 1), len(poses) - 1)
     (start, earlier), (end, later) = poses[after - 1], poses[after]
     share = (stamp_ns - start) / (end - start)
     first, second = np.array(earlier.quaternion), np.array(later.quaternion)

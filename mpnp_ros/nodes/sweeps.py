@@ -27,15 +27,17 @@ class SweepHistory:
     """
 
     def __init__(self, name: str, pose: Callable[[int], Transform | None],
+                 way: Callable[[int, int], Transform | None],
                  mount: Callable[[Input], np.ndarray | None],
                  superseded: Callable[[Input], None], done: Callable[[Input], None],
                  failed: Callable[[Input, Exception], None]) -> None:
         """pose: time -> pose of the base frame in a frame that does not move, or None.
 
+        way: two times -> map from the base frame at the first to that at the second, or None.
         mount: pose [4, 4] of the LiDAR in the base frame; None: it is not known, and the sweep is left out.
         superseded, done, failed: what became of a message.
         """
-        self._pose, self._mount, self._done = pose, mount, done
+        self._pose, self._way, self._mount, self._done = pose, way, mount, done
         self._lock = threading.Lock()
         self._tracker = ClusterTracker()
         self._kept: deque[tuple[int, Clusters]] = deque(maxlen=KEPT)
@@ -56,8 +58,8 @@ class SweepHistory:
         gap, stamp, clusters = min(near, key=lambda entry: entry[0], default=(slop_ns + 1, 0, None))
         if gap > slop_ns or clusters is None:
             return None
-        then, now = self._pose(stamp), self._pose(stamp_ns)
-        return clusters if then is None or now is None else clusters.moved(now.inverse() @ then)
+        moved = self._way(stamp, stamp_ns)
+        return clusters if moved is None else clusters.moved(moved)
 
     def stop(self) -> None:
         """Finish the running sweep and take no more."""

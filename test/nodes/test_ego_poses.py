@@ -103,3 +103,27 @@ def test_odometry_is_used_only_where_tf_does_not_have_the_frame():
     poses._take_odometry(odometry)
     assert poses.pose('base_link', 'odom', 2 * SECOND).translation[0] == 4
     assert poses.pose('base_link', 'odom', 3 * SECOND) is None
+
+
+def test_a_way_is_taken_in_one_frame_though_another_is_known_at_one_of_its_times():
+    history = PoseHistory()
+    for second in range(3):
+        history.add('map', 'base_link', second * SECOND, at(100. + second))
+    history.add('odom', 'base_link', 2 * SECOND, at(0.))
+    way = history.way('base_link', '', SECOND, 2 * SECOND)
+    assert way.translation == pytest.approx([-1., 0., 0.])
+    assert history.way('base_link', 'odom', SECOND, 2 * SECOND) is None
+
+
+def test_before_the_first_pose_the_robot_is_taken_to_have_moved_as_after_it():
+    history = PoseHistory()
+    for tenth in range(3):
+        history.add('odom', 'base_link', tenth * SECOND // 10, at(float(tenth)))
+    assert history.pose('base_link', '', -SECOND // 10).translation == pytest.approx([-1., 0., 0.])
+
+
+def test_frames_of_which_nothing_comes_any_more_are_dropped():
+    history = PoseHistory()
+    for number in range(100):
+        history.add('map', f'object_{number}', number * SECOND, at(0.))
+    assert len(history._moving) < 15

@@ -34,8 +34,13 @@ class Fed:
     def __init__(self, pose=lambda stamp: None, mount=None):
         self.done, self.failed, self.dropped = [], [], []
         mount = np.eye(4) if mount is None else mount
-        self.history = SweepHistory('test', pose, lambda item: mount, self.dropped.append, self.done.append,
-                                    lambda item, error: self.failed.append(str(error)))
+
+        def way(then, now):
+            poses = pose(then), pose(now)
+            return None if None in poses else poses[1].inverse() @ poses[0]
+
+        self.history = SweepHistory('test', pose, way, lambda item: mount, self.dropped.append,
+                                    self.done.append, lambda item, error: self.failed.append(str(error)))
 
     def sweep(self, stamp_ns, points):
         self.history.add(SimpleNamespace(stamp_ns=stamp_ns, message=from_points(

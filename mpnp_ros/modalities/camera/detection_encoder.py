@@ -19,7 +19,7 @@ from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, decode
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 
-VERSION = 1  # goes up whenever the encoder gives other tokens for the same boxes
+VERSION = 2  # goes up whenever the encoder gives other tokens for the same boxes
 ON_GROUND = 0.05
 """Metres: a camera that is mounted lower says nothing of the ground; its base frame is not on it."""
 FULL = 100_000

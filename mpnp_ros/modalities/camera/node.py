@@ -104,8 +104,9 @@ class CameraOptions(EncoderOptions):
         for key in ('image_topic', 'camera_info_topic'):
             if self[key] and (problem := topics_problem('camera', self.names, self[key], key)):
                 yield problem
-        if self.points_topic and (problem := topic_problem('points_topic', self.points_topic)):
-            yield problem
+        for key in ('points_topic', 'odometry_topic'):
+            if self[key] and (problem := topic_problem(key, self[key])):
+                yield problem
 
 
 class CameraNode(SynchronizedEncoder):
@@ -193,10 +194,10 @@ class CameraNode(SynchronizedEncoder):
 
     def stop(self) -> None:
         """Unsubscribe from every camera, and from what tells distances and motion."""
-        super().stop()
-        self._found.clear()
         if self._sweeps:
             self._sweeps.stop()
+        super().stop()
+        self._found.clear()
         if self._ego:
             self._ego.destroy()
         if self._objects:
@@ -213,11 +214,9 @@ class CameraNode(SynchronizedEncoder):
 
     def frame(self, parts: Sequence[CameraView]) -> CameraFrame:
         """Return the views as one frame; where they are detected in, from where the robot was at its time."""
-        views, now = tuple(parts), self._pose(min((view.stamp_ns for view in parts), default=0))
-        if now is not None:
-            poses = [self._pose(view.stamp_ns) for view in views]
-            views = tuple(view if then is None else view.moved(now.inverse() @ then)
-                          for view, then in zip(views, poses, strict=True))
+        first = min((view.stamp_ns for view in parts), default=0)
+        ways = [self._way(view.stamp_ns, first) for view in parts]
+        views = tuple(view if way is None else view.moved(way) for view, way in zip(parts, ways, strict=True))
         return CameraFrame(views, self.values.base_frame)
 
     def encode(self, frame: CameraFrame) -> ModalityTokens:
@@ -245,7 +244,8 @@ class CameraNode(SynchronizedEncoder):
         self._ego = EgoPoses(self, values.odometry_topic, self.inputs_group)
         if values.points_topic:
             self._sweeps = SweepHistory(
-                self.get_name(), self._pose, self._mount_of_points, lambda item: self.supersede([item]),
+                self.get_name(), self._pose, self._way, self._mount_of_points,
+                lambda item: self.supersede([item]),
                 lambda item: self.tally.settle([item.topic], 'encoded'), self.reject)
             self.expect(values.points_topic)
             self.listen(PointCloud2, values.points_topic, self._take_points)
@@ -256,6 +256,8 @@ class CameraNode(SynchronizedEncoder):
         item, sweeps = self.receive(topic, 'points', message), self._sweeps
         if sweeps:
             sweeps.add(item)
+        else:
+            self.supersede([item])
 
     def _mount_of_points(self, item: Input) -> np.ndarray | None:
         mounts = self.mounts
@@ -267,6 +269,11 @@ class CameraNode(SynchronizedEncoder):
         ego = self._ego
         return ego.pose(self.values.base_frame, self._fixed_frame, stamp_ns) if ego else None
 
+    def _way(self, then_ns: int, now_ns: int) -> Transform | None:
+        """Return the map from the base frame at one time to the base frame at another."""
+        ego = self._ego
+        return ego.way(self.values.base_frame, self._fixed_frame, then_ns, now_ns) if ego else None
+
     def _clusters(self, stamp_ns: int) -> Clusters | None:
         """Return what a LiDAR sees at a time; without it distances are those of the images."""
         if self._sweeps is None:
@@ -274,7 +281,7 @@ class CameraNode(SynchronizedEncoder):
         slop = self.values.points_slop
         found = self._sweeps.nearest(stamp_ns, round(SECOND * slop))
         concern = ''
-        if not found:
+        if found is None:
             topic = self.resolve_topic_name(self.values.points_topic)
             concern = (f'no point cloud of {topic} is within {slop:g} s of the images; distances are told by '
                        'the images alone')

@@ -49,9 +49,10 @@ class LidarOptions(EncoderOptions):
     health: LidarLimits = option(LidarLimits(), 'how good the input is', change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:
-        """The topic must be one."""
-        if self.topic and (problem := topic_problem('topic', self.topic)):
-            yield problem
+        """Topics must be such."""
+        for key in ('topic', 'odometry_topic'):
+            if self[key] and (problem := topic_problem(key, self[key])):
+                yield problem
 
 
 class LidarNode(EncoderNode):
@@ -98,6 +99,7 @@ class LidarNode(EncoderNode):
         if self._objects:
             self._objects.destroy()
         self._ego = self._objects = None
+        self._kept = ()
 
     def discover(self, graph: Sequence[Topic]) -> None:
         """Subscribe to the discovered LiDAR."""
@@ -139,23 +141,23 @@ class LidarNode(EncoderNode):
             return None
         kept, base, fixed = self._kept, self.values.base_frame, self.values.fixed_frame
         ages = [(newest.stamp_ns - item.stamp_ns) / SECOND for item in kept]
-        place, now = earlier_of(ages), ego.pose(base, fixed, newest.stamp_ns)
-        then = None if place is None else ego.pose(base, fixed, kept[place].stamp_ns)
-        missing = ''
-        if now is None or (place is not None and then is None):
+        place = earlier_of(ages)
+        then_ns = newest.stamp_ns if place is None else kept[place].stamp_ns
+        way, missing = ego.way(base, fixed, then_ns, newest.stamp_ns), ''
+        if way is None:
             missing = f'the pose of the robot is not known; {UNTOLD.format(base=base)}'
         elif place is None and any(age > LATEST for age in ages):
             missing = f'no sweep is {EARLIEST:g} to {LATEST:g} s older than the newest'
         self.concerns.set('motion', f'{newest.name}: motion cannot be seen: {missing}' if missing else '',
                           quality=1.)
-        if place is None or now is None or then is None:
+        if place is None or way is None:
             return None
         try:
             sweep = self.part(kept[place])
         except MpnpError:  # it was rejected when it came
             return None
         assert sweep.rotation is not None and sweep.translation is not None  # part gives them
-        moved = now.inverse() @ then @ Transform(sweep.rotation, sweep.translation)
+        moved = way @ Transform(sweep.rotation, sweep.translation)
         return replace(sweep, rotation=moved.rotation, translation=moved.translation)
 
     def _choose(self, graph: Sequence[Topic], namespace: str, read: Mapping[str, str]) -> list[FoundSensor]:
@@ -189,5 +191,5 @@ class LidarNode(EncoderNode):
         if kept and now < kept[-1].stamp_ns:
             kept = ()
         if not kept or now - kept[-1].stamp_ns >= APART:
-            oldest = now - SECOND
-            self._kept = (*(each for each in kept if each.stamp_ns >= oldest), item)
+            recent = tuple(each for each in kept if each.stamp_ns >= now - SECOND)
+            self._kept = (*(recent or kept[-1:]), item)  # of a slow LiDAR the one before, to say so
