@@ -43,6 +43,17 @@ def qos_profile(quality: str, depth: int = 1) -> QoSProfile:
         durability=DurabilityPolicy.TRANSIENT_LOCAL if quality == LATCHED else DurabilityPolicy.VOLATILE)
 
 
+def object_endpoints(modality: str, only: str) -> tuple[Endpoint, ...]:
+    """Return the further endpoints of an encoder node that detects objects; only: when it does so."""
+    node = f'{modality}_encoder'
+    return (
+        Endpoint(node, SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
+                 f'pose of the robot, by which it is told what moves; only with {only}', SENSOR_DATA),
+        Endpoint(node, SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
+        Endpoint(node, PUBLISHES, OBJECTS.format(modality=modality), 'vision_msgs/msg/Detection3DArray',
+                 f'the objects, for RViz and Foxglove; only with {only}', RELIABLE))
+
+
 def encoder_endpoints(modality: str, inputs: tuple[tuple[str, str, str], ...], mounted: str,
                       tokens: str) -> tuple[Endpoint, ...]:
     """Return the endpoints of an encoder node.

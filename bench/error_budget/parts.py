@@ -16,10 +16,10 @@ from mpnp_ros.detection.detections import Detections
 from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import AnnotatedObject
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
-CATEGORY_OF = np.array([CATEGORIES.index(category) for category, _ in CHANNELS])
+CATEGORY_OF = np.array(CATEGORY_OF_CHANNEL)
 """Index of the category of each channel."""
 REACH = 3
 """Sectors by which what is said of an object may lie beside it."""

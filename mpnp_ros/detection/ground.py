@@ -1,4 +1,4 @@
-"""The height of the ground around the robot, and the LiDAR points that lie above it."""
+"""The height of the ground around the robot, and how far LiDAR points lie above it."""
 from __future__ import annotations
 
 import numpy as np
@@ -10,15 +10,8 @@ FEWEST, LOW = 5, 0.05
 """Fewest points that give the height of a cell, and the share of them that lies below the ground."""
 STEEP = 0.3
 """Metres that a cell may lie above its neighbours; more is an object that fills it."""
-CLEAR = 0.25
-"""Metres above the ground from which on a point belongs to an object."""
 WIDE = 5
 """Cells, side of the square whose median is the smooth ground."""
-
-
-def above_ground(points: np.ndarray) -> np.ndarray:
-    """Return which points [N, 3] of the base frame belong to objects, not to the ground, bool [N]."""
-    return heights_above_ground(points) > CLEAR
 
 
 def heights_above_ground(points: np.ndarray) -> np.ndarray:

@@ -63,6 +63,8 @@ Channel = tuple[str, str | None]
 CHANNELS: tuple[Channel, ...] = tuple(
     (category, status) for category in CATEGORIES for status in STATUSES_OF_CATEGORY[category] or (None,))
 """Channels of tokens that count objects: (category, status); status None for categories without status."""
+CATEGORY_OF_CHANNEL = tuple(CATEGORIES.index(category) for category, _ in CHANNELS)
+"""Index of the category of each channel."""
 
 THING = 'thing'
 """Stands for any category in a question."""

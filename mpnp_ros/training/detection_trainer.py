@@ -21,7 +21,6 @@ from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.modalities.heads import Head
 from mpnp_ros.modalities.lidar.detection_grid import BEFORE
 from mpnp_ros.modalities.lidar.detection_network import (
-    CATEGORY_OF_CHANNEL,
     CENTRE,
     KINDS,
     OFFSETS,
@@ -30,7 +29,7 @@ from mpnp_ros.modalities.lidar.detection_network import (
     GridObjects,
     find,
 )
-from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORY_OF_CHANNEL, CHANNELS
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.detection_data import UNKNOWN, Cells, DetectionDataset
 from mpnp_ros.training.head_data import HEADINGS
@@ -128,7 +127,7 @@ def detection_loss(maps: Tensor, cells: Cells) -> Tensor:
     own = maps[cells.frame, :, cells.azimuth, cells.ring]
     category = functional.cross_entropy(own[:, KINDS], cells.category, reduction='sum')
     told = cells.channel != UNKNOWN
-    others = torch.from_numpy(CATEGORY_OF_CHANNEL) != cells.category[told, None]
+    others = torch.tensor(CATEGORY_OF_CHANNEL) != cells.category[told, None]
     status = functional.cross_entropy(own[told, STATES].masked_fill(others, -30.), cells.channel[told],
                                       reduction='sum')
     offset = functional.smooth_l1_loss(own[:, OFFSETS], cells.offsets, beta=SHORT, reduction='sum') / 2

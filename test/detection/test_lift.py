@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mpnp_ros.detection.boxes import CategoryBoxes
-from mpnp_ros.detection.clusters import clusters_of
+from mpnp_ros.detection.clusters import CLEAR, clusters_of
 from mpnp_ros.detection.detections import detection_tokens
-from mpnp_ros.detection.ground import above_ground, ground_heights
+from mpnp_ros.detection.ground import ground_heights, heights_above_ground
 from mpnp_ros.detection.lift import DEPTH, Camera, lift, riders, sectors_seen
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.questions.vocabulary import CATEGORIES
@@ -225,7 +225,7 @@ def test_the_ground_is_low_and_objects_stand_on_it():
     flat[:, 2] += .01 * flat[:, 0]
     box = np.column_stack([rng.uniform(10, 13, (900, 2)), rng.uniform(.5, 1.7, 900)])
     points = np.concatenate([flat, box])
-    above = above_ground(points)
+    above = heights_above_ground(points) > CLEAR
     assert above[-900:].mean() > .95 and above[:-900].mean() < .01
     assert np.abs(ground_heights(points)[15, 15]) < .1
-    assert above_ground(np.zeros((0, 3))).shape == (0,)
+    assert heights_above_ground(np.zeros((0, 3))).shape == (0,)

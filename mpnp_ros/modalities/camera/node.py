@@ -122,7 +122,6 @@ class CameraNode(SynchronizedEncoder):
         self._info_topics: dict[str, str] = {}
         self._latched: set[str] = set()
         self._tracker = MotionTracker()
-        self._fixed_frame = ''
         self._ego: EgoPoses | None = None
         self._sweeps: SweepHistory | None = None
         self._objects: ObjectsPublisher | None = None
@@ -240,7 +239,6 @@ class CameraNode(SynchronizedEncoder):
         """Subscribe to the pose of the robot and to the LiDAR; offer the objects."""
         values = self.values
         self._tracker.forget()
-        self._fixed_frame = values.fixed_frame
         self._ego = EgoPoses(self, values.odometry_topic, self.inputs_group)
         if values.points_topic:
             self._sweeps = SweepHistory(
@@ -267,12 +265,12 @@ class CameraNode(SynchronizedEncoder):
     def _pose(self, stamp_ns: int) -> Transform | None:
         """Return the pose of the base frame at a time in a frame that does not move."""
         ego = self._ego
-        return ego.pose(self.values.base_frame, self._fixed_frame, stamp_ns) if ego else None
+        return ego.pose(self.values.base_frame, self.values.fixed_frame, stamp_ns) if ego else None
 
     def _way(self, then_ns: int, now_ns: int) -> Transform | None:
         """Return the map from the base frame at one time to the base frame at another."""
         ego = self._ego
-        return ego.way(self.values.base_frame, self._fixed_frame, then_ns, now_ns) if ego else None
+        return ego.way(self.values.base_frame, self.values.fixed_frame, then_ns, now_ns) if ego else None
 
     def _clusters(self, stamp_ns: int) -> Clusters | None:
         """Return what a LiDAR sees at a time; without it distances are those of the images."""

@@ -5,15 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mpnp_ros.endpoints import (
-    OBJECTS,
-    PUBLISHES,
-    RELIABLE,
-    SENSOR_DATA,
-    SUBSCRIBES,
-    Endpoint,
-    encoder_endpoints,
-)
+from mpnp_ros.endpoints import SENSOR_DATA, SUBSCRIBES, Endpoint, encoder_endpoints, object_endpoints
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
@@ -121,12 +113,7 @@ SENSOR = Sensor(
     ), 'the cameras', 'one message for each set of images') + (
         Endpoint('camera_encoder', SUBSCRIBES, '<points_topic>', 'sensor_msgs/msg/PointCloud2',
                  'how far detected objects are, and what moves; only if the parameter names it', SENSOR_DATA),
-        Endpoint('camera_encoder', SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
-                 'pose of the robot, by which it is told what moves; only with detections', SENSOR_DATA),
-        Endpoint('camera_encoder', SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
-        Endpoint('camera_encoder', PUBLISHES, OBJECTS.format(modality='camera'),
-                 'vision_msgs/msg/Detection3DArray', 'what is detected, for RViz and Foxglove; only with '
-                 'detections', RELIABLE)),
+        *object_endpoints('camera', 'detections')),
     detects={'tokens': 'detections'}, reads_like='objects', dataset=DatasetReader(camera_frame, readings),
     head=HeadTraining(head_inputs, head_network, PretrainingConfig(
         epochs=24, batch=32, learning_rate=2e-3, dropout=.1, hidden=64), {'tokens': 'objects'}))

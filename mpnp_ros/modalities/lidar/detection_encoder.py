@@ -15,7 +15,7 @@ from mpnp_ros.modalities.lidar.detection_grid import LENGTH, VERSION, detection_
 from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork, find
 from mpnp_ros.modalities.lidar.encoder import sectors_looked_at
 from mpnp_ros.modalities.lidar.sweep import LidarFrame
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 
 DEVIATION = 0.3
@@ -74,7 +74,6 @@ class LidarDetectionEncoder:
 
 def _share(categories: np.ndarray, statuses: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return the probability [n] of a status of the objects whose categories have it; wanted: bool [24]."""
-    place = np.array([CATEGORIES.index(category) for category, _ in CHANNELS])[wanted]
-    weight = categories[:, place]
+    weight = categories[:, np.array(CATEGORY_OF_CHANNEL)[wanted]]
     share = (weight * statuses[:, wanted]).sum(1) / weight.sum(1).clip(1e-9)
     return np.where(weight.sum(1) > 1e-9, share.clip(0, 1), np.nan)

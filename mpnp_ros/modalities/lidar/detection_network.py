@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT
 from mpnp_ros.modalities.lidar.detection_grid import LENGTH, PLANES
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS
 
 CENTRE = 0
 """Planes of the output: the middle of an object, categories, statuses, offsets from the middle of the cell.
@@ -28,7 +28,6 @@ STATES = slice(KINDS.stop, KINDS.stop + CHANNEL_COUNT)
 OFFSETS = slice(STATES.stop, STATES.stop + 2)
 TURN = 8
 """Azimuths and ranges are multiples of it: the grid is halved three times."""
-CATEGORY_OF_CHANNEL = np.array([CATEGORIES.index(category) for category, _ in CHANNELS])
 LEAST = 0.01
 """Probability of a cell from which on it belongs to an object."""
 MOST = 3000
@@ -153,7 +152,7 @@ def positions(azimuth: np.ndarray, ring: np.ndarray, offsets: np.ndarray, azimut
 
 def shared_statuses(logits: Tensor) -> Tensor:
     """Return the probabilities of the statuses of each category, [n, 24] from logits [n, 24]."""
-    place = torch.from_numpy(CATEGORY_OF_CHANNEL)
+    place = torch.tensor(CATEGORY_OF_CHANNEL)
     member = functional.one_hot(place, CATEGORY_COUNT).to(logits.dtype)
     powers = (logits - logits.amax(1, keepdim=True)).exp().clamp(min=1e-30)
     return (powers / (powers @ member)[:, place]).clamp(max=1)

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpnp_ros.endpoints import (
-    OBJECTS,
-    PUBLISHES,
-    RELIABLE,
-    SENSOR_DATA,
-    SUBSCRIBES,
-    Endpoint,
-    encoder_endpoints,
-)
+from mpnp_ros.endpoints import encoder_endpoints, object_endpoints
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.head_training import (
     HeadTraining,
@@ -138,14 +130,8 @@ SENSOR = Sensor(
     source_topics=('/lidar_top',), source_parameters={'topic': '/lidar_top'},
     endpoints=encoder_endpoints(
         'lidar', (('<topic>', 'sensor_msgs/msg/PointCloud2', 'sweeps'),), 'the sensor',
-        'one message for each sweep, or for the newest if sweeps come faster') + (
-            Endpoint('lidar_encoder', SUBSCRIBES, '<odometry_topic>', 'nav_msgs/msg/Odometry',
-                     'pose of the robot, by which it is seen what moves; only with a head that finds objects',
-                     SENSOR_DATA),
-            Endpoint('lidar_encoder', SUBSCRIBES, '/tf', 'tf2_msgs/msg/TFMessage', 'the same', SENSOR_DATA),
-            Endpoint('lidar_encoder', PUBLISHES, OBJECTS.format(modality='lidar'),
-                     'vision_msgs/msg/Detection3DArray', 'the objects, for RViz and Foxglove; only with a '
-                     'head that finds them', RELIABLE)),
+        'one message for each sweep, or for the newest if sweeps come faster') + object_endpoints(
+            'lidar', 'a head that finds objects'),
     reads_like='objects', dataset=DatasetReader(lidar_frame, readings),
     head=HeadTraining(lambda device: LidarInput(), polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=0., hidden=16), {'backbone': POLAR}),
