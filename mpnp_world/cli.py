@@ -81,6 +81,9 @@ def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument('--sweep-seconds', type=float, default=.5, metavar='S',
                         help='write the sweeps of these last seconds before each key frame '
                         '(default: %(default)g)')
+    parser.add_argument('--sweep-rate', type=float, default=0., metavar='HZ',
+                        help='sweeps per second of each sensor, such as 2 for one half a second before each '
+                        'key frame (default: those of nuScenes)')
     parser.add_argument('--lidar', choices=('hdl-32e', 'random'), default='hdl-32e',
                         help='make of the LiDAR; random: another one in each scene, with one sweep about '
                         'half a second before each key frame (default: %(default)s)')
@@ -101,7 +104,7 @@ def _generate(arguments: Namespace) -> int:
         name for name in arguments.sensors if name in RATES]
     recipe = Recipe(arguments.key_frames, arguments.interval, arguments.size,
                     () if arguments.objects_only else tuple(arguments.sensors), tuple(sweeps),
-                    arguments.sweep_seconds, arguments.lidar)
+                    arguments.sweep_seconds, arguments.sweep_rate, arguments.lidar)
     root = generate(arguments.output, identities, recipe, arguments.workers, not arguments.quiet)
     print(f'{root}: {len(identities)} scenes of {recipe.key_frames} key frames; '
           + (f'see `mpnp train --root {root}` and `mpnp convert {root} BAGS`' if recipe.sensors

@@ -162,7 +162,7 @@ class Recipe(Options):
         (), 'sensors with sweeps between key frames, at the rates of nuScenes: LiDAR 20, radars 13, cameras '
         '12 Hz', choices=tuple(RATES))
     sweep_seconds: float = option(0.5, 'time before each key frame that has sweeps', unit='s', low=0.0)
-
+    sweep_rate: float = option(0., 'sweeps per second of each sensor; 0: those of nuScenes', low=0.)
     lidar: str = option(
         'hdl-32e', 'make of the LiDAR; random: another one in each scene, with one sweep 0.35 to 0.6 s '
         'before each key frame if it has sweeps', choices=('hdl-32e', 'random'))
@@ -192,7 +192,7 @@ def generate(path: str | Path, identities: Sequence[SceneIdentity], recipe: Reci
     """
     root = Path(path)
     newer = {'sweeps', 'sweep_seconds'} if not recipe.sweeps else set()  # older recipes have none of these
-    newer |= {'lidar'} if recipe.lidar == Recipe.lidar else set()
+    newer |= {name for name in ('lidar', 'sweep_rate') if recipe[name] == getattr(Recipe, name)}
     prepare(root, {name: value for name, value in asdict(recipe).items() if name not in newer})
     missing = [identity for identity in identities if not scene_file(root, identity, recipe).is_file()]
     done = count(len(identities) - len(missing))
@@ -216,10 +216,11 @@ def make_scene(root: Path, recipe: Recipe, identity: SceneIdentity) -> None:
         write_objects(objects_file(root, identity), scene_key_frames(
             identity.seed, recipe.key_frames, recipe.interval, identity.conditions))
         return
-    lidar, plan = HDL_32E, SweepPlan(recipe.sweeps, recipe.sweep_seconds)
+    rates = dict.fromkeys(RATES, recipe.sweep_rate) if recipe.sweep_rate else RATES
+    lidar, plan = HDL_32E, SweepPlan(recipe.sweeps, recipe.sweep_seconds, rates)
     if recipe.lidar == 'random':
         lidar = random_lidar(identity.seed)
-        plan = SweepPlan(recipe.sweeps, 1 / lidar.rate, {**RATES, 'lidar': lidar.rate})
+        plan = SweepPlan(recipe.sweeps, 1 / lidar.rate, {**rates, 'lidar': lidar.rate})
     frames = scene_frames(identity.seed, identity.conditions, recipe.key_frames, recipe.interval,
                           recipe.sensors, sensors_of_process(recipe), plan if recipe.sweeps else None, lidar)
     add_part(root, identity, write_scene(root, identity, frames, recipe.size, recipe.sensors))

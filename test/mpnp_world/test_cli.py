@@ -17,6 +17,7 @@ from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world import checks
+from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.dataset.objects_only import read_objects
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 
@@ -59,6 +60,16 @@ def test_sweeps_become_messages_at_their_times(tmp_path):
         for connection, stamp, _ in reader.messages():
             stamps.setdefault(connection.topic, []).append(stamp / 1e9 - start / 1e6)
     assert stamps['/lidar_top'] == stamps['/tf'] == pytest.approx([.35, .4, .45, .5], abs=1e-6)
+
+
+def test_one_sweep_half_a_second_before(tmp_path):
+    arguments = ['world', 'generate', '--output', str(tmp_path), '--seeds', '5', '--light', 'day',
+                 '--key-frames', '1', '--interval', '.6', '--sensors', 'lidar', '--sweeps', 'lidar',
+                 '--sweep-rate', '2', '--workers', '1', '--quiet']
+    assert main(arguments) == 0
+    frame, = NuScenes(tmp_path).key_frames('world-0005-day-clear')
+    earlier, = frame.earlier('LIDAR_TOP', 1.)
+    assert frame.lidar.stamp_ns - earlier.stamp_ns == pytest.approx(5e8, abs=1e3)
 
 
 def test_objects_only_by_day_is_enough(tmp_path, capsys):
