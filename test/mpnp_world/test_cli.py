@@ -17,7 +17,6 @@ from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.cli.main import main
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world import checks
-from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_world.dataset.objects_only import read_objects
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 
