@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from mpnp_ros.modalities.heads import CameraSectorHead, PolarSectorHead
-    from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork
+    from mpnp_ros.modalities.heads import HeadNetwork, PolarSectorHead
     from mpnp_ros.questions.key_frame import KeyFrame
 
 Inputs = dict[str, 'Tensor']
 """Arguments of a head's network for one frame, without the batch dimension; features in float16."""
+STEPS = 255
+"""Steps from 0 to 1 of the grids and images of heads that find objects; they are stored as uint8."""
 
 
 class HeadInput(Protocol):
@@ -98,7 +99,7 @@ class PretrainingConfig(Options):
     presence: float = option(0.5, 'weight of the loss on presence', low=0)
     hide_views: float = option(0.2, 'share of frames in which some cameras are left out', low=0, high=.999)
     hide_earlier: float = option(
-        0.15, 'share of frames whose earlier sweep is left out, of detections', low=0, high=1)
+        0.15, 'share of frames whose earlier reading is left out, of detections', low=0, high=1)
     dtype: str = option(
         'float32', 'number format of the products of detections; bfloat16 takes half the time on a processor '
                    'with matrix instructions for it, and is slower on others',
@@ -134,7 +135,7 @@ class HeadTraining:
     """
 
     inputs: Callable[[str], HeadInput]
-    network: Callable[..., CameraSectorHead | PolarSectorHead | DetectionNetwork]
+    network: Callable[..., HeadNetwork]
     options: PretrainingConfig
     selects: Mapping[str, Any] = field(default_factory=dict)
 

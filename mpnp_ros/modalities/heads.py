@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from mpnp_ros.errors import ConfigurationError, WeightsError
 from mpnp_ros.files import head_of, mistaken, new_folder, read_json, sha256_of, write_file
 from mpnp_ros.modalities.registry import EncoderConfig, find_sensor, sensors
 from mpnp_ros.modalities.vision_weights import read_safetensors
-from mpnp_ros.questions.vocabulary import Channel
+from mpnp_ros.questions.vocabulary import CHANNELS, Channel
 from mpnp_ros.tokens import SECTORS
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork
+    from mpnp_ros.modalities.camera.ground_network import GroundNetwork
+    from mpnp_ros.modalities.detection_network import DetectionNetwork
 
 FINE = 2  # bins a sector that a camera's columns are spread over
 HIGHEST_LOG_RATE = 3.0  # twenty objects of one kind in a sector
@@ -41,6 +42,7 @@ WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
 SCHEMA = 1
 AGAIN = 'fetch or train it again'
 Config = TypeVar('Config', bound=EncoderConfig)
+HeadNetwork: TypeAlias = 'CameraSectorHead | PolarSectorHead | DetectionNetwork | GroundNetwork'
 
 
 class SectorRates(nn.Module):
@@ -240,8 +242,10 @@ class HeadManifest:
     sectors: int = SECTORS
     schema: int = SCHEMA
 
-    def build(self) -> CameraSectorHead | PolarSectorHead | DetectionNetwork:
-        """Return the network, untrained."""
+    def build(self) -> HeadNetwork:
+        """Return the network, untrained; raises ValueError where it cannot find objects of the channels."""
+        if self.form == 'detections' and tuple(self.channels) != CHANNELS:
+            raise ValueError(f'{len(self.channels)} channels; expected the {len(CHANNELS)} of questions')
         return find_sensor(self.kind).heads[self.form].network(self.channels, **self.shape)
 
 
@@ -250,7 +254,7 @@ class Head:
     """A network, frozen where it was loaded, with its manifest and its folder."""
 
     manifest: HeadManifest
-    network: CameraSectorHead | PolarSectorHead | DetectionNetwork
+    network: HeadNetwork
     folder: Path = Path()
 
     @property
@@ -281,6 +285,17 @@ def shipped_heads() -> Path:
     return Path(mpnp_ros.__file__).parent / 'data' / 'heads'
 
 
+def find_head(name: str | Path) -> Path:
+    """Return the folder of a shipped head, or the folder; raises WeightsError where there is no head."""
+    folder = next((folder for folder in (shipped_heads() / name, Path(name))
+                   if (folder / MANIFEST).is_file()), None)
+    if folder is None:
+        shipped = sorted(path.parent.name for path in shipped_heads().glob(f'*/{MANIFEST}'))
+        raise WeightsError(f'head {str(name)!r} is neither a folder with a {MANIFEST} nor shipped '
+                           f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
+    return folder
+
+
 def load_head(name: str | Path, kind: str, backbone: str = '') -> Head:
     """Load a head for inference.
 
@@ -288,12 +303,7 @@ def load_head(name: str | Path, kind: str, backbone: str = '') -> Head:
     Raises WeightsError, naming the remedy, where it is missing, damaged, of another kind or for another
     backbone.
     """
-    folder = next((folder for folder in (shipped_heads() / name, Path(name))
-                   if (folder / MANIFEST).is_file()), None)
-    if folder is None:
-        shipped = sorted(path.parent.name for path in shipped_heads().glob(f'*/{MANIFEST}'))
-        raise WeightsError(f'head {str(name)!r} is neither a folder with a {MANIFEST} nor shipped '
-                           f'({", ".join(shipped) or "none is"}); train one with mpnp pretrain')
+    folder = find_head(name)
     manifest = read_manifest(folder)
     if manifest.kind != kind:
         raise WeightsError(f'head {name} is for the {manifest.kind}, not the {kind}; choose another')

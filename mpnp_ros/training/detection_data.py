@@ -1,4 +1,4 @@
-"""Training data of heads that find objects: cached grids, read batch by batch, and objects in their cells."""
+"""Training data of heads that find objects: cached inputs, read in batches, and objects in their cells."""
 from __future__ import annotations
 
 import math
@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
-from mpnp_ros.modalities.lidar.detection_grid import LENGTH, STEPS
+from mpnp_ros.modalities.detection_network import AZIMUTHS, LENGTH, RANGES
+from mpnp_ros.modalities.head_training import STEPS, HeadInput, Inputs, PretrainingConfig
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.training.head_data import (
@@ -24,6 +24,7 @@ from mpnp_ros.training.head_data import (
     held_out,
     sector_targets,
     turn_grid,
+    turn_places,
 )
 
 UNKNOWN = -1
@@ -73,11 +74,15 @@ def detection_targets(frame: KeyFrame, config: PretrainingConfig, reach: float) 
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
-    """N frames: the files of their grids, and the objects and the scene of each."""
+    """N frames: the files of their inputs, and the objects and the scene of each.
+
+    grid: cells of the grid, all around and outwards.
+    """
 
     files: tuple[Path, ...]
     targets: tuple[DetectionTargets, ...]
     scenes: tuple[str, ...]
+    grid: tuple[int, int] = (AZIMUTHS, RANGES)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -91,22 +96,27 @@ class DetectionDataset:
         """Return some of the frames."""
         return DetectionDataset(tuple(self.files[place] for place in places),
                                 tuple(self.targets[place] for place in places),
-                                tuple(self.scenes[place] for place in places))
+                                tuple(self.scenes[place] for place in places), self.grid)
 
-    def batch(self, places: Sequence[int], headings: Sequence[int] | None = None,
-              mirrored: bool = False) -> tuple[Tensor, Cells]:
-        """Return grids [B, planes, azimuths, ranges], 0..1, and the cells of their objects.
+    def batch(self, places: Sequence[int], headings: Sequence[int] | None = None, mirrored: bool = False,
+              ) -> tuple[Inputs, Cells]:
+        """Return the arguments of the network for some frames, and the cells of their objects.
 
         headings, mirrored: as of SectorDataset.batch.
         """
         headings = headings or [0] * len(places)
-        grids = turn_grid(torch.stack([load_file(self.files[place])['grid'] for place in places]), headings,
-                          mirrored)
+        read = [load_file(self.files[place]) for place in places]
+        inputs = {name: torch.stack([frame[name] for frame in read]) for name in read[0]}
+        if 'grid' in inputs:
+            grid = turn_grid(inputs['grid'], headings, mirrored).float() / STEPS
+            inputs = {'grid': grid.contiguous(memory_format=torch.channels_last)}
+        else:
+            inputs = turn_places(inputs, headings, mirrored, self.grid)
+            inputs['images'] = inputs['images'].permute(0, 1, 2, 5, 3, 4).float() / STEPS
         turns = [heading * math.tau / HEADINGS for heading in headings]
-        parts = [cells_of(self.targets[place], turn, mirrored, row, grids.shape[2])
+        parts = [cells_of(self.targets[place], turn, mirrored, row, self.grid[0])
                  for row, (place, turn) in enumerate(zip(places, turns, strict=True))]
-        cells = Cells(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        return (grids.float() / STEPS).contiguous(memory_format=torch.channels_last), cells
+        return inputs, Cells(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def cells_of(targets: DetectionTargets, turn: float, mirrored: bool, frame: int, azimuths: int) -> Cells:
@@ -126,17 +136,18 @@ def cells_of(targets: DetectionTargets, turn: float, mirrored: bool, frame: int,
 def detection_dataset(frames: Iterable[KeyFrame], source: HeadInput, config: PretrainingConfig,
                       cache: str | Path | None = None,
                       progress: Callable[[int], None] | None = None) -> DetectionDataset:
-    """Return the grids of key frames, cached, with their objects.
+    """Return the inputs of key frames, cached, with their objects.
 
     progress: called with the number of frames done.  Raises TrainingError if there are none.
     """
     files, targets, scenes = [], [], []
+    grid = source.shape.get('azimuths', AZIMUTHS), source.shape.get('ranges', RANGES)
     for frame in frames:
         files.append(cached_file(frame, source, cache))
-        targets.append(detection_targets(frame, config, source.shape['ranges'] * LENGTH))
+        targets.append(detection_targets(frame, config, grid[1] * LENGTH))
         scenes.append(frame.scene)
         if progress is not None:
             progress(len(files))
     if not files:
         raise TrainingError('there are no key frames to train on')
-    return DetectionDataset(tuple(files), tuple(targets), tuple(scenes))
+    return DetectionDataset(tuple(files), tuple(targets), tuple(scenes), grid)

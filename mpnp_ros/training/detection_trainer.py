@@ -1,10 +1,11 @@
-"""Training of heads that find objects in polar grids.
+"""Training of heads that find objects in a polar grid.
 
 The cell in which the middle of an object lies is trained to say so, and what the object is and where in the
 cell.  Objects with fewer points than count are not there.
 """
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,19 +17,13 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 from torch.nn import functional
 
+from mpnp_ros.modalities.camera.ground_network import STRIDE, GroundNetwork
+from mpnp_ros.modalities.detection_network import CENTRE, KINDS, OFFSETS, STATES, DetectionNetwork
 from mpnp_ros.modalities.geometry import sector_of
-from mpnp_ros.modalities.head_training import PretrainingConfig
+from mpnp_ros.modalities.grid_objects import GridObjects, find
+from mpnp_ros.modalities.head_training import Inputs, PretrainingConfig
 from mpnp_ros.modalities.heads import Head
 from mpnp_ros.modalities.lidar.detection_grid import BEFORE
-from mpnp_ros.modalities.lidar.detection_network import (
-    CENTRE,
-    KINDS,
-    OFFSETS,
-    STATES,
-    DetectionNetwork,
-    GridObjects,
-    find,
-)
 from mpnp_ros.questions.vocabulary import CATEGORY_OF_CHANNEL, CHANNELS
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.detection_data import UNKNOWN, Cells, DetectionDataset
@@ -36,6 +31,8 @@ from mpnp_ros.training.head_data import HEADINGS
 from mpnp_ros.training.head_run import HeadRun, PretrainingReport, PretrainingStep
 from mpnp_ros.training.head_scores import score_sectors
 
+BRIGHTER, LIGHTER = 0.15, 0.03
+"""Deviations of the factor of brightness, as a logarithm, and of what is added, where white is 1."""
 RARE = 0.0015
 """Probability of an object in a cell at the start."""
 STATUS_WEIGHT, OFFSET_WEIGHT = 0.7, 0.5
@@ -74,7 +71,8 @@ class _DetectionRun(HeadRun):
 
     def __init__(self, head: Head, train: DetectionDataset, validation: DetectionDataset,
                  config: PretrainingConfig, folder: Path | None) -> None:
-        self.train, self.validation, self.network = train, validation, cast(DetectionNetwork, head.network)
+        self.train, self.validation = train, validation
+        self.network = cast('DetectionNetwork | GroundNetwork', head.network)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network.start_at(RARE)
@@ -82,12 +80,15 @@ class _DetectionRun(HeadRun):
         super().__init__(head, len(train), [train.scenes, validation.scenes, objects], config, folder)
 
     def loss(self, places: Sequence[int], rng: random.Random) -> Tensor:
-        """See HeadRun: frames are turned at random, and the earlier sweep of some is left out."""
-        grid, cells = self.train.batch(places, [rng.randrange(HEADINGS) for _ in places], rng.random() < 0.5)
+        """See HeadRun: frames are turned at random, what some cameras or the past show is left out."""
+        headings = [rng.randrange(HEADINGS) for _ in places]
+        inputs, cells = self.train.batch(places, headings, rng.random() < 0.5)
         for row in range(len(places)):
             if rng.random() < self.config.hide_earlier:
-                grid[row, BEFORE:] = 0
-        return detection_loss(self._maps(grid), cells)
+                hide_earlier(inputs, row)
+            if 'images' in inputs:
+                change_images(inputs, row, rng, self.config.hide_views)
+        return detection_loss(self._maps(inputs), cells)
 
     def value(self) -> float:
         """See HeadRun: minus the loss on unchanged frames."""
@@ -95,9 +96,9 @@ class _DetectionRun(HeadRun):
         total = weight = 0.
         with torch.inference_mode():
             for places in self._batches():
-                grid, cells = self.validation.batch(places)
+                inputs, cells = self.validation.batch(places)
                 count = max(1, len(cells.frame))
-                total += detection_loss(self._maps(grid), cells).item() * count
+                total += detection_loss(self._maps(inputs), cells).item() * count
                 weight += count
         return -total / max(1., weight)
 
@@ -106,16 +107,39 @@ class _DetectionRun(HeadRun):
         self.network.eval()
         with torch.inference_mode():
             return [find(maps) for places in self._batches()
-                    for maps in self.network(self.validation.batch(places)[0])]
+                    for maps in self.network(**self.validation.batch(places)[0])]
 
-    def _maps(self, grid: Tensor) -> Tensor:
+    def _maps(self, inputs: Inputs) -> Tensor:
         with torch.autocast('cpu', torch.bfloat16, enabled=self.config.dtype == 'bfloat16'):
-            maps: Tensor = self.network(grid)
+            maps: Tensor = self.network(**inputs)
         return maps
 
     def _batches(self) -> list[range]:
         count, batch = len(self.validation), self.config.batch
         return [range(start, min(start + batch, count)) for start in range(0, count, batch)]
+
+
+def hide_earlier(inputs: Inputs, row: int) -> None:
+    """Take the earlier reading out of a frame of a batch, in place."""
+    if 'grid' in inputs:
+        inputs['grid'][row, BEFORE:] = 0
+    else:
+        inputs['known'][row] = 0
+
+
+def change_images(inputs: Inputs, row: int, rng: random.Random, share: float) -> None:
+    """Make the images of a frame of a batch brighter or darker, and hide a view of some, in place.
+
+    share: of the frames of which a view is hidden.
+    """
+    inputs['images'][row] = inputs['images'][row] * math.exp(rng.gauss(0, BRIGHTER)) + rng.gauss(0, LIGHTER)
+    if rng.random() < share:
+        views, height, width = (inputs['images'].shape[place] for place in (2, 4, 5))
+        seen = height // STRIDE * (width // STRIDE)
+        hidden = rng.randrange(views)
+        for name in ('rows', 'earlier_rows'):
+            rows = inputs[name][row]
+            rows[rows // seen == hidden] = views * seen
 
 
 def detection_loss(maps: Tensor, cells: Cells) -> Tensor:

@@ -154,6 +154,32 @@ def turn_grid(grid: Tensor, headings: Sequence[int], mirrored: bool) -> Tensor:
     return torch.stack([frame.roll(step, 1) for frame, step in zip(grid, steps, strict=True)])
 
 
+def turn_places(inputs: Inputs, headings: Sequence[int], mirrored: bool, grid: tuple[int, int]) -> Inputs:
+    """Turn grids whose cells appear in images to the left, each by its heading of HEADINGS; mirrored before.
+
+    inputs: of :class:`~mpnp_ros.modalities.camera.ground_network.GroundNetwork`, images uint8
+    [B, 2, V, height, width, 3].  grid: its cells, all around and outwards.
+    """
+    from mpnp_ros.modalities.camera.ground_network import STRIDE
+
+    turned, images = dict(inputs), inputs['images']
+    views, height, width = images.shape[2:5]
+    columns, nothing = width // STRIDE, views * (height // STRIDE) * (width // STRIDE)
+    steps = [heading * grid[0] // HEADINGS for heading in headings]
+    for name in ('rows', 'parts', 'earlier_rows', 'earlier_parts'):
+        cells = inputs[name].reshape(len(images), -1, *grid)
+        cells = cells.long() if name.endswith('rows') else cells.float()
+        if mirrored:
+            cells = cells.flip(2)
+            if name.endswith('rows'):
+                other = cells + columns - 1 - 2 * (cells % columns)
+                cells = torch.where(cells < nothing, other, cells)
+        turned[name] = torch.stack([frame.roll(step, 1) for frame, step in zip(cells, steps, strict=True)]
+                                   ).flatten(1)
+    turned['images'] = images.flip(4) if mirrored else images
+    return turned
+
+
 def turn_ring(inputs: Inputs, turns: Tensor, mirrored: bool) -> Inputs:
     """Turn the mountings of cameras to the left, turns [B] radians; mirrored before."""
     features, slopes, edges = (inputs[name] for name in ('features', 'slopes', 'edges'))

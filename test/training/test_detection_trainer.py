@@ -12,17 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from mpnp_ros.errors import TrainingError
+from mpnp_ros.modalities.detection_network import CENTRE, KINDS, LENGTH, OFFSETS, STATES
+from mpnp_ros.modalities.grid_objects import GridObjects, find
 from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.modalities.heads import Head
-from mpnp_ros.modalities.lidar.detection_grid import LENGTH, PLANES
-from mpnp_ros.modalities.lidar.detection_network import (
-    CENTRE,
-    KINDS,
-    OFFSETS,
-    STATES,
-    GridObjects,
-    find,
-)
+from mpnp_ros.modalities.lidar.detection_grid import PLANES
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS

@@ -30,15 +30,17 @@ class CameraConfig(EncoderConfig):
     bottom: float = option(
         1.0, 'rows below this share of the height are cut off', low=0.05, high=1, added=True)
     tokens: str = option(
-        'objects', 'objects: expected numbers of objects by direction; height, width, blocks, top and bottom '
-                   'are those of the head. detections: one token for each object that the detector finds; '
+        'objects', 'objects: what the head tells; height, width, blocks, top and bottom are those of the '
+                   'head. detections: one token for each object that the detector finds; '
                    'backbone, height, width, blocks, top and bottom are not used. columns: mean and maximum '
                    'of each vertical band. columns+cls: as columns, and one token a view with CLS and mean '
                    'of the whole image. cls: the CLS token after each block',
         choices=('columns', 'columns+cls', 'cls', 'objects', 'detections'))
     head: str = option(
-        'camera-driving-world', 'used with objects: a head that comes with the package, or the folder that '
-                                'mpnp pretrain made', shapes_tokens=False)
+        'camera-driving-world', 'used with objects. camera-driving-world: expected numbers of objects by '
+                                'direction. camera-objects-driving-world: one token for each object, and '
+                                'what moves, from these images and those of half a second before. Or the '
+                                'folder that mpnp pretrain made', shapes_tokens=False)
     columns: int = option(4, 'vertical bands a view', low=1, high=64)
     detector: str = option(
         'centernet', 'used with detections: centernet or nanodet-g, installed from npm; a folder with a '

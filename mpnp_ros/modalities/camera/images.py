@@ -53,6 +53,8 @@ class CameraView:
     stamp_ns: sensor time, nanoseconds.
     distortion: of the lens, where the image is not rectified; used with intrinsics only.
     position: [3] metres, of the camera in the base frame; None means unknown.
+    earlier: the view of about half a second before; its rotation and position contain the motion of the
+        robot, so that they lead to the base frame of this moment.  None: there is none.
     """
 
     name: str
@@ -62,11 +64,13 @@ class CameraView:
     stamp_ns: int = 0
     distortion: Distortion | None = None
     position: np.ndarray | None = None
+    earlier: CameraView | None = None
 
     def moved(self, way: Transform) -> CameraView:
         """Return the same view as of another base frame; way: this base frame in that one."""
         return replace(self, rotation=None if self.rotation is None else way.rotation @ self.rotation,
-                       position=None if self.position is None else way.apply(self.position))
+                       position=None if self.position is None else way.apply(self.position),
+                       earlier=self.earlier and self.earlier.moved(way))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,12 @@ from mpnp_ros.conversions.images import to_image_file, to_rgb
 from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.endpoints import LATCHED, qos_profile
-from mpnp_ros.errors import ImageError
+from mpnp_ros.errors import ImageError, MpnpError
 from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile
+from mpnp_ros.modalities.earlier import EARLIEST, LATEST
 from mpnp_ros.nodes.discovery import (
     CAMERA_INFO,
     COMPRESSED,
@@ -39,6 +41,7 @@ from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odome
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
 from mpnp_ros.nodes.objects import ObjectsPublisher
 from mpnp_ros.nodes.parameters import topic_problem
+from mpnp_ros.nodes.recent_inputs import RecentInputs
 from mpnp_ros.nodes.sweeps import SweepHistory
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
@@ -53,6 +56,8 @@ from mpnp_ros.tokens import SECOND, ModalityTokens
 
 PATTERN = '{camera}/image_rect/compressed'
 TYPES = {'compressed': CompressedImage, 'raw': Image}
+APART = 0.19
+"""Least seconds between images of a camera that are kept as earlier ones."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ class CameraOptions(EncoderOptions):
     fixed_frame: str = fixed_frame_option()
     odometry_topic: str = odometry_option()
     publish_objects: bool = option(
-        True, 'used with detections: publish what is detected as boxes, while somebody listens',
-        change=Change.ACTIVATE)
+        True, 'used with detections, and with a head that finds objects: publish them as boxes, while '
+        'somebody listens', change=Change.ACTIVATE)
     encoder: CameraConfig = option(CameraConfig(), 'the encoder', change=Change.CONFIGURE)
     health: CameraLimits = option(CameraLimits(), 'how good the input is', change=Change.CONFIGURE)
 
@@ -122,6 +127,7 @@ class CameraNode(SynchronizedEncoder):
         self._info_topics: dict[str, str] = {}
         self._latched: set[str] = set()
         self._tracker = MotionTracker()
+        self._recent = RecentInputs(APART)
         self._ego: EgoPoses | None = None
         self._sweeps: SweepHistory | None = None
         self._objects: ObjectsPublisher | None = None
@@ -148,7 +154,7 @@ class CameraNode(SynchronizedEncoder):
         super().start()
         self._latched.clear()
         self.begin()
-        if self._detects:
+        if self._detects or self._looks_back:
             self._follow()
         for camera, topic in self._topics.items():
             transport = self.values.transport
@@ -202,6 +208,7 @@ class CameraNode(SynchronizedEncoder):
         if self._objects:
             self._objects.destroy()
         self._sweeps = self._ego = self._objects = None
+        self._recent = RecentInputs(APART)
 
     def part(self, item: Input) -> CameraView:
         """Return the view with its mounting and newest calibration."""
@@ -211,15 +218,29 @@ class CameraNode(SynchronizedEncoder):
         (rotation, position), lens = self._mount(item), self._calibration(item, image)
         return CameraView(item.source, image, lens.matrix, rotation, item.stamp_ns, lens.distortion, position)
 
+    def receive(self, topic: str, source: str, message: Any) -> Input:
+        """Count a received message; keep images where earlier ones are needed."""
+        item = super().receive(topic, source, message)
+        if self._looks_back and source in self.joined:
+            self._recent.keep(item)
+        return item
+
     def frame(self, parts: Sequence[CameraView]) -> CameraFrame:
-        """Return the views as one frame; where they are detected in, from where the robot was at its time."""
+        """Return the views as one frame; where objects are found, from where the robot was at its time."""
         first = min((view.stamp_ns for view in parts), default=0)
+        if self._looks_back:
+            parts = self._with_earlier(parts)
         ways = [self._way(view.stamp_ns, first) for view in parts]
         views = tuple(view if way is None else view.moved(way) for view, way in zip(parts, ways, strict=True))
         return CameraFrame(views, self.values.base_frame)
 
     def encode(self, frame: CameraFrame) -> ModalityTokens:
         """Return the tokens of a frame; of detections with distances from a LiDAR, and with what moves."""
+        if self._looks_back:
+            seen = self.encoder.detect(frame)
+            if self._objects:
+                self._objects.publish(seen)
+            return self.encoder.tokens(seen)
         if not self._detects:
             return super().encode(frame)
         found = self.encoder.detect(frame, self._clusters(min(view.stamp_ns for view in frame.views)))
@@ -235,12 +256,34 @@ class CameraNode(SynchronizedEncoder):
     def _detects(self) -> bool:
         return bool(self.values.encoder.tokens == 'detections')
 
+    @property
+    def _looks_back(self) -> bool:
+        return bool(getattr(self.encoder, 'looks_back', False))
+
+    def _with_earlier(self, views: Sequence[CameraView]) -> list[CameraView]:
+        """Return views with those of about half a second before, as they lie in the base frame of now."""
+        made, missing = [], ''
+        for view in views:
+            item, earlier = self._recent.earlier(view.name, view.stamp_ns), None
+            way = self._way(item.stamp_ns if item else view.stamp_ns, view.stamp_ns)
+            if way is None:
+                missing = f'the pose of the robot is not known; {UNTOLD.format(base=self.values.base_frame)}'
+            elif self._recent.is_slow(view.name, view.stamp_ns):
+                missing = f'no image of {view.name} is {EARLIEST:g} to {LATEST:g} s older than the newest'
+            if item is not None and way is not None:
+                with suppress(MpnpError):  # it was rejected when it came
+                    earlier = self.part(item).moved(way)
+            made.append(replace(view, earlier=earlier))
+        self.concerns.set('motion', f'motion cannot be seen: {missing}' if missing else '', quality=1.)
+        return made
+
     def _follow(self) -> None:
         """Subscribe to the pose of the robot and to the LiDAR; offer the objects."""
         values = self.values
         self._tracker.forget()
+        self._recent = RecentInputs(APART)
         self._ego = EgoPoses(self, values.odometry_topic, self.inputs_group)
-        if values.points_topic:
+        if values.points_topic and self._detects:
             self._sweeps = SweepHistory(
                 self.get_name(), self._pose, self._way, self._mount_of_points,
                 lambda item: self.supersede([item]),

@@ -9,13 +9,12 @@ import numpy as np
 
 from mpnp_ros.detection.ground import heights_over, smooth_ground
 from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.detection_network import AZIMUTHS, LENGTH, RANGES
 from mpnp_ros.modalities.geometry import in_base_frame, polar_cells
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.sweep import LidarFrame, usable_points
 
 VERSION = 1  # goes up whenever `detection_grid` gives other values for the same sweeps
-AZIMUTHS, RANGES, LENGTH = 288, 72, 0.5
-"""Cells all around and outwards, and the length of a cell in metres."""
 SLICES = (-0.6, 0.15, 0.45, 0.8, 1.15, 1.5, 1.9, 2.5, 4.5)
 """Borders of the height slices, metres above the ground; the lowest slice holds the road."""
 EARLIER_SLICES = (0.25, 0.8, 1.4, 2.0, 3.5)
@@ -27,8 +26,6 @@ HIGHEST = len(SLICES) - 1
 INTENSITY, BEFORE = HIGHEST + 1, HIGHEST + 2
 KNOWN = BEFORE + len(EARLIER_SLICES) - 1
 PLANES = KNOWN + 1
-STEPS = 255
-"""Steps of a value from 0 to 1 where grids are stored."""
 
 
 def detection_grid(frame: LidarFrame, config: LidarConfig, azimuths: int = AZIMUTHS,

@@ -10,20 +10,22 @@ from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.errors import MpnpError
+from mpnp_ros.modalities.earlier import EARLIEST, LATEST
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
-from mpnp_ros.modalities.lidar.sweep import EARLIEST, LATEST, IntensityScale, LidarFrame, earlier_of
+from mpnp_ros.modalities.lidar.sweep import IntensityScale, LidarFrame
 from mpnp_ros.nodes.discovery import CLOUD, FoundSensor, FoundSensors, Topic, equals, find_lidars, sensor_name
 from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.objects import ObjectsPublisher
 from mpnp_ros.nodes.parameters import topic_problem
+from mpnp_ros.nodes.recent_inputs import RecentInputs
 from mpnp_ros.options import Change, option
 from mpnp_ros.poses import Transform
-from mpnp_ros.tokens import SECOND, ModalityTokens
+from mpnp_ros.tokens import ModalityTokens
 
-APART = round(0.09 * SECOND)
-"""Least time between sweeps that are kept as earlier ones."""
+APART = 0.09
+"""Least seconds between sweeps that are kept as earlier ones."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class LidarNode(EncoderNode):
         self._scale = IntensityScale(LidarConfig.max_intensity)
         self._named = ''
         self._others: list[str] = []
-        self._kept: tuple[Input, ...] = ()
+        self._recent = RecentInputs(APART)
         self._ego: EgoPoses | None = None
         self._objects: ObjectsPublisher | None = None
         self._found = FoundSensors(self, 'a LiDAR', 'topic', (CLOUD,), kin='lidar|livox|velodyne|scan|ouster',
@@ -82,7 +84,7 @@ class LidarNode(EncoderNode):
         """Subscribe to the topic named by the parameter."""
         super().start()
         self._scale = IntensityScale(self.encoder.config.max_intensity, self.values.full_intensity)
-        self._kept = ()
+        self._recent = RecentInputs(APART)
         if getattr(self.encoder, 'looks_back', False):
             self._ego = EgoPoses(self, self.values.odometry_topic, self.inputs_group)
             if self.values.publish_objects:
@@ -99,7 +101,7 @@ class LidarNode(EncoderNode):
         if self._objects:
             self._objects.destroy()
         self._ego = self._objects = None
-        self._kept = ()
+        self._recent = RecentInputs(APART)
 
     def discover(self, graph: Sequence[Topic]) -> None:
         """Subscribe to the discovered LiDAR."""
@@ -139,21 +141,20 @@ class LidarNode(EncoderNode):
         """Return the sweep of about half a second before as it lies in the base frame of the newest one."""
         if (ego := self._ego) is None:
             return None
-        kept, base, fixed = self._kept, self.values.base_frame, self.values.fixed_frame
-        ages = [(newest.stamp_ns - item.stamp_ns) / SECOND for item in kept]
-        place = earlier_of(ages)
-        then_ns = newest.stamp_ns if place is None else kept[place].stamp_ns
+        base, fixed = self.values.base_frame, self.values.fixed_frame
+        item = self._recent.earlier(newest.name, newest.stamp_ns)
+        then_ns = item.stamp_ns if item else newest.stamp_ns
         way, missing = ego.way(base, fixed, then_ns, newest.stamp_ns), ''
         if way is None:
             missing = f'the pose of the robot is not known; {UNTOLD.format(base=base)}'
-        elif place is None and any(age > LATEST for age in ages):
+        elif self._recent.is_slow(newest.name, newest.stamp_ns):
             missing = f'no sweep is {EARLIEST:g} to {LATEST:g} s older than the newest'
         self.concerns.set('motion', f'{newest.name}: motion cannot be seen: {missing}' if missing else '',
                           quality=1.)
-        if place is None or way is None:
+        if item is None or way is None:
             return None
         try:
-            sweep = self.part(kept[place])
+            sweep = self.part(item)
         except MpnpError:  # it was rejected when it came
             return None
         assert sweep.rotation is not None and sweep.translation is not None  # part gives them
@@ -182,14 +183,5 @@ class LidarNode(EncoderNode):
     def _receive(self, topic: str, message: Any) -> None:
         item = self.receive(topic, self.values.sensor or self._named, message)
         if self._ego:
-            self._keep(item)
+            self._recent.keep(item)
         self.submit((item,))
-
-    def _keep(self, item: Input) -> None:
-        """Keep a sweep for those that follow; a sweep that goes back in time starts anew."""
-        kept, now = self._kept, item.stamp_ns
-        if kept and now < kept[-1].stamp_ns:
-            kept = ()
-        if not kept or now - kept[-1].stamp_ns >= APART:
-            recent = tuple(each for each in kept if each.stamp_ns >= now - SECOND)
-            self._kept = (*(recent or kept[-1:]), item)  # of a slow LiDAR the one before, to say so

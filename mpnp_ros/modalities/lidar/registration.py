@@ -8,7 +8,9 @@ import numpy as np
 
 from mpnp_ros.endpoints import encoder_endpoints, object_endpoints
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.modalities.earlier import earlier_reading
 from mpnp_ros.modalities.head_training import (
+    STEPS,
     HeadTraining,
     Inputs,
     PolarInput,
@@ -20,19 +22,16 @@ from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.sweep import (
     FEATURES,
     GRID_VERSION,
-    LATEST,
     IntensityScale,
     LidarFrame,
-    earlier_of,
     polar_grid,
 )
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
 from mpnp_ros.nuscenes.sensor_files import read_lidar
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
-from mpnp_ros.tokens import SECOND
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.lidar.detection_network import DetectionNetwork
+    from mpnp_ros.modalities.detection_network import DetectionNetwork
 
 
 def build_encoder(config: LidarConfig) -> Encoder:
@@ -74,14 +73,10 @@ def readings(frame: KeyFrame) -> list[SensorReading]:
 
     The extrinsics of the earlier one contain the motion of the vehicle.
     """
-    newest = frame.lidar
-    if newest is None:
+    if frame.lidar is None:
         return []
-    before = [reading for reading in frame.earlier(newest.channel, LATEST) if reading.path.is_file()]
-    chosen = earlier_of([(newest.stamp_ns - reading.stamp_ns) / SECOND for reading in before])
-    if chosen is None:
-        return [newest]
-    return [newest, replace(before[chosen], extrinsics=frame.to_base(before[chosen]))]
+    earlier = earlier_reading(frame, frame.lidar)
+    return [frame.lidar] if earlier is None else [frame.lidar, earlier]
 
 
 class LidarInput(PolarInput):
@@ -104,7 +99,8 @@ class LidarDetectionInput:
     kind, backbone = 'lidar', ''
 
     def __init__(self) -> None:
-        from mpnp_ros.modalities.lidar.detection_grid import AZIMUTHS, PLANES, RANGES, VERSION
+        from mpnp_ros.modalities.detection_network import AZIMUTHS, RANGES
+        from mpnp_ros.modalities.lidar.detection_grid import PLANES, VERSION
         self.version, self._config = VERSION, LidarConfig(backbone=POLAR, min_range=OWN_BODY)
         self.shape = {'features': PLANES, 'azimuths': AZIMUTHS, 'ranges': RANGES}
         self.options = {'min_range': self._config.min_range}
@@ -113,15 +109,18 @@ class LidarDetectionInput:
         """Return the grid in steps of 1/255, uint8."""
         import torch
 
-        from mpnp_ros.modalities.lidar.detection_grid import STEPS, detection_grid
+        from mpnp_ros.modalities.lidar.detection_grid import detection_grid
         grid = detection_grid(lidar_frame(frame), self._config)
         return {'grid': torch.from_numpy(np.round(grid * STEPS).astype(np.uint8))}
 
 
-def untrained_detection_network(channels: Any, **shape: Any) -> DetectionNetwork:
-    """Return an untrained network that finds objects."""
-    from mpnp_ros.modalities.lidar.detection_network import detection_network
-    return detection_network(channels, **shape)
+def detection_network(channels: Any, features: int = 0, **shape: Any) -> DetectionNetwork:
+    """Return an untrained network; raises ValueError for another number of planes than grids have."""
+    from mpnp_ros.modalities.detection_network import DetectionNetwork
+    from mpnp_ros.modalities.lidar.detection_grid import PLANES
+    if features not in (0, PLANES):
+        raise ValueError(f'{features} planes; expected {PLANES}')
+    return DetectionNetwork(PLANES, **shape)
 
 
 SENSOR = Sensor(
@@ -136,6 +135,6 @@ SENSOR = Sensor(
     head=HeadTraining(lambda device: LidarInput(), polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=0., hidden=16), {'backbone': POLAR}),
     detection_head=HeadTraining(
-        lambda device: LidarDetectionInput(), untrained_detection_network, PretrainingConfig(
+        lambda device: LidarDetectionInput(), detection_network, PretrainingConfig(
             epochs=12, batch=8, learning_rate=4e-3, weight_decay=.02, warm_up=.05, clip=5., hidden=24),
         {'backbone': POLAR, 'head': 'lidar-objects-driving-world'}))

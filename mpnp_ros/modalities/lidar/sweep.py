@@ -8,7 +8,6 @@ Ouster use 0 to 255; KITTI, Gazebo and CARLA 0 to 1; signal strengths are unlimi
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,9 +31,6 @@ FAINT = 0.02
 """Share of the full scale that some return of a sweep exceeds."""
 
 VIEW_RANGE, VIEW_HEIGHTS = 80.0, (-1.0, 5.0)  # metres that the fields of the range view span
-
-EARLIER, EARLIEST, LATEST = 0.5, 0.3, 0.7
-"""Seconds: age that an earlier sweep should have, and the least and the greatest that it may have."""
 
 GRID_VERSION = 1  # goes up whenever `polar_grid` gives other values for the same sweep
 GRID_HEIGHTS = 0.2, 4.5  # metres above the base frame: no road, no trees above it
@@ -62,12 +58,6 @@ class LidarFrame:
     name: str = 'lidar'
     frame_id: str = 'base_link'
     earlier: LidarFrame | None = None
-
-
-def earlier_of(ages: Sequence[float]) -> int | None:
-    """Return which of some sweeps serves as the earlier one, by their ages in seconds; None: none does."""
-    usable = [(abs(age - EARLIER), place) for place, age in enumerate(ages) if EARLIEST <= age <= LATEST]
-    return min(usable)[1] if usable else None
 
 
 @dataclass(frozen=True, eq=False)

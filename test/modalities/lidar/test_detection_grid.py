@@ -16,7 +16,7 @@ from mpnp_ros.modalities.lidar.detection_grid import (
     PLANES,
     detection_grid,
 )
-from mpnp_ros.modalities.lidar.sweep import LidarFrame, earlier_of
+from mpnp_ros.modalities.lidar.sweep import LidarFrame
 from mpnp_ros.poses import Transform, rotation_about_z
 
 CONFIG = LidarConfig(min_range=0.)
@@ -88,9 +88,3 @@ def test_turning_a_sensor_by_whole_cells_turns_the_grid() -> None:
     turned = replace(frame, rotation=turn, earlier=replace(frame.earlier, rotation=turn))
     assert np.mean(np.abs(np.roll(detection_grid(frame, CONFIG), 13, 1) -
                           detection_grid(turned, CONFIG)) > 1e-3) < 1e-3
-
-
-def test_the_earlier_sweep_is_about_half_a_second_old() -> None:
-    assert earlier_of([.05, .1, .35, .55, .62, 1.]) == 3
-    assert earlier_of([.3]) == 0 and earlier_of([.7]) == 0
-    assert earlier_of([.29, .71]) is None and earlier_of([]) is None

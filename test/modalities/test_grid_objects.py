@@ -1,4 +1,4 @@
-"""The network and the objects that its output means."""
+"""The objects that the output of a detection network means."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,17 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpnp_ros.modalities.lidar.detection_network import (
-    CENTRE,
-    KINDS,
-    OFFSETS,
-    RADIUS,
-    STATES,
-    TURN,
-    DetectionNetwork,
-    find,
-    positions,
-)
+from mpnp_ros.modalities.detection_network import CENTRE, KINDS, OFFSETS, STATES
+from mpnp_ros.modalities.grid_objects import RADIUS, find, positions
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 
 CAR, PEDESTRIAN = CATEGORIES.index('car'), CATEGORIES.index('pedestrian')
@@ -38,26 +29,6 @@ def put(maps: Tensor, azimuth: int, ring: int, chance: float, category: int = CA
     maps[KINDS, azimuth, ring][category] = 8.
     maps[STATES, azimuth, ring][MOVING] = 2.
     maps[OFFSETS, azimuth, ring] = torch.tensor(offsets)
-
-
-@torch.no_grad()
-def test_turning_the_grid_turns_the_output() -> None:
-    torch.manual_seed(0)
-    network = DetectionNetwork(hidden=4).eval()
-    torch.nn.init.normal_(network.distance)
-    grid = torch.rand(1, 15, 288, 72)
-    plain = network(grid)
-    assert plain.shape == (1, 37, 288, 72) and plain.std() > 1e-3
-    for turn in (TURN, 11 * TURN):
-        assert torch.allclose(network(grid.roll(turn, 2)), plain.roll(turn, 2), atol=1e-5)
-
-
-@torch.no_grad()
-def test_it_begins_with_few_objects_everywhere() -> None:
-    torch.manual_seed(0)
-    network = DetectionNetwork(hidden=4)
-    network.start_at(.001)
-    assert torch.sigmoid(network(torch.rand(2, 15, 288, 72))[:, CENTRE]).mean() == pytest.approx(.001, rel=.3)
 
 
 def test_an_object_is_where_its_cell_points_to() -> None:
@@ -113,9 +84,3 @@ def test_offsets_and_places_agree() -> None:
     middle = (ring + .5) * .5
     offsets = np.stack([far - middle, (cell - azimuth - .5) * 2 * np.pi / 288 * middle.clip(1)], 1)
     np.testing.assert_allclose(positions(azimuth, ring, offsets, 288), place, atol=1e-9)
-
-
-@pytest.mark.parametrize('shape', [{'azimuths': 290}, {'ranges': 70}, {'features': 6}])
-def test_a_grid_that_cannot_be_halved_is_refused(shape: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match='multiples of 8'):
-        DetectionNetwork(**shape)

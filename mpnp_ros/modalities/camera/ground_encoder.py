@@ -1,0 +1,141 @@
+"""The camera encoder whose head finds objects: one token an object, with its category and what moves."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpnp_ros.detection.classes import CHANNEL_COUNT
+from mpnp_ros.detection.detections import Detections, detection_tokens
+from mpnp_ros.detection.lift import Camera, sectors_seen
+from mpnp_ros.errors import ImageError
+from mpnp_ros.modalities.camera.config import CameraConfig
+from mpnp_ros.modalities.camera.detection_encoder import calibrated
+from mpnp_ros.modalities.camera.ground_network import (
+    EARLIER_HEIGHTS,
+    HEIGHTS,
+    GroundNetwork,
+    Places,
+    places_in,
+)
+from mpnp_ros.modalities.camera.images import CameraFrame, load_view
+from mpnp_ros.modalities.detection_network import AZIMUTHS, LENGTH, RANGES
+from mpnp_ros.modalities.grid_objects import detections_of, find
+from mpnp_ros.modalities.heads import Head, load_head
+from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+
+VERSION = 1  # goes up whenever `ground_inputs` gives other values for the same images
+WHITE = 255
+
+
+class CameraGroundEncoder:
+    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
+
+    One token an object: the probability that it is there, divided among :attr:`channels`.  What moves is seen
+    only with the earlier views of the frame.
+    """
+
+    modality = 'camera'
+    channels, token_width = CHANNELS, CHANNEL_COUNT
+    looks_back = True
+    """Whether it uses the earlier views of a frame."""
+
+    def __init__(self, config: CameraConfig, head: Head | None = None) -> None:
+        self.head = head or load_head(config.head, self.modality)
+        self.network = cast(GroundNetwork, self.head.network)
+        self.config, self.limits = self.head.configure(config), self.head.limits
+        manifest = self.head.manifest
+        self.fingerprint = self.config.fingerprint(
+            self.modality, f'{manifest.sha256} {list(manifest.calibration)}', VERSION)
+
+    def encode(self, frame: CameraFrame) -> ModalityTokens:
+        """Return one token an object; raises ImageError naming the view at fault."""
+        return self.tokens(self.detect(frame))
+
+    def tokens(self, found: Detections) -> ModalityTokens:
+        """Return the tokens of what :meth:`detect` gives."""
+        made = detection_tokens(found, self.modality, self.fingerprint, self.limits['max_distance'])
+        return replace(made, **self.limits)
+
+    def detect(self, frame: CameraFrame) -> Detections:
+        """Return the objects around the robot; raises ImageError naming the view at fault."""
+        network = self.network
+        seen = ground_inputs(frame, self.config, network.shape, network.azimuths, network.ranges)
+        with torch.inference_mode():
+            now, before = (network.features(_scaled(images)).flatten(0, 1)[None] if count else None
+                           for images, count in zip(seen.images, (1, seen.known), strict=True))
+            assert now is not None  # count is 1
+            found = find(network.maps(
+                now, _one(seen.places), torch.zeros_like(now) if before is None else before,
+                _one(seen.earlier), torch.tensor([float(seen.known)]))[0])
+        return detections_of(
+            found, self.head.manifest, network.ranges * LENGTH, looked=sectors_seen(seen.cameras),
+            sources=tuple(view.name for view in frame.views),
+            source_index=_viewed_by(found.position, seen.cameras),
+            stamp_ns=min(view.stamp_ns for view in frame.views), frame_id=frame.frame_id)
+
+
+class GroundInputs(NamedTuple):
+    """A frame as the network takes it.
+
+    images: uint8 [2, V, height, width, 3], now and before; 0 for an earlier view that is not there.
+    places, earlier: where the cells of the grid appear in them.  known: whether there is any earlier view.
+    cameras: of the present views.
+    """
+
+    images: Tensor
+    places: Places
+    earlier: Places
+    known: bool
+    cameras: tuple[Camera, ...]
+
+
+def ground_inputs(frame: CameraFrame, config: CameraConfig, shape: tuple[int, int], azimuths: int = AZIMUTHS,
+                  ranges: int = RANGES) -> GroundInputs:
+    """Return the inputs of a frame; raises ImageError naming the view at fault.
+
+    shape: rows and columns of features, as in :func:`places_in`.  azimuths, ranges: cells of the grid.
+    """
+    if not frame.views:
+        raise ImageError('the camera frame has no views; a set must hold at least one image')
+    images = np.zeros((2, len(frame.views), config.height, config.width, 3), np.uint8)
+    cameras: list[list[Camera | None]] = [[], []]
+    for place, view in enumerate(frame.views):
+        for time, moment in enumerate((view, view.earlier)):
+            camera = None
+            if moment is not None:
+                images[time, place], size = load_view(moment, config)
+                camera = calibrated(moment, size, config)
+            cameras[time].append(camera)
+    band = config.top, config.bottom
+    now, before = cameras
+    return GroundInputs(
+        torch.from_numpy(images), places_in(now, shape, band, HEIGHTS, azimuths, ranges),
+        places_in(before, shape, band, EARLIER_HEIGHTS, azimuths, ranges),
+        any(camera is not None for camera in before), tuple(camera for camera in now if camera is not None))
+
+
+def _scaled(images: Tensor) -> Tensor:
+    """uint8 [V, height, width, 3] -> float32 [V, 3, height, width], 0..1."""
+    return images.permute(0, 3, 1, 2).float() / WHITE
+
+
+def _one(places: Places) -> Places:
+    return Places(places.rows[None], places.parts[None])
+
+
+def _viewed_by(position: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:
+    """Return the view in which each object is farthest from the border, uint16 [n]; NO_SOURCE: none."""
+    points = np.column_stack([position, np.ones(len(position))])
+    best, chosen = np.zeros(len(points)), np.full(len(points), NO_SOURCE, np.uint16)
+    for place, camera in enumerate(cameras):
+        pixels, ahead = camera.project(points)
+        margin = np.where(ahead > 0, 0.5 - np.abs(pixels[:, 0] / camera.size[0] - 0.5), 0.)
+        chosen[margin > best] = place
+        best = np.maximum(best, margin)
+    return chosen
