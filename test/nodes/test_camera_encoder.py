@@ -4,15 +4,18 @@ from __future__ import annotations
 import io
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
 from mpnp_ros.msg import ModalityTokens
+from nav_msgs.msg import Odometry
 from PIL import Image as Picture
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -20,7 +23,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from mpnp_ros.conversions.images import from_encoded, from_rgb
-from mpnp_ros.conversions.messages import from_message, to_nanoseconds
+from mpnp_ros.conversions.messages import from_message, from_nanoseconds, to_nanoseconds
+from mpnp_ros.modalities.camera.calibration import facing, nominal_yaw
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.heads import Head, HeadManifest, save_head
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.questions.vocabulary import CHANNELS
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder camera'
@@ -508,3 +516,56 @@ def test_wrong_parameters_end_it_with_the_reason(ros, tiny_camera, parameters, c
     assert process.wait() == code
     assert words in process.output
     assert 'Traceback' not in process.output
+
+
+@pytest.fixture
+def finder(tmp_path):
+    """The options of an encoder that finds objects with random weights."""
+    manifest = HeadManifest('camera', CHANNELS, 30., 5, '', {'height': 32, 'width': 64},
+                            {'height': 32, 'width': 64, 'hidden': 4}, form='detections')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = manifest.build().eval()
+    network.objects.out.bias.data[0] = -9.5
+    network.objects.out.weight.data[0] *= 300
+    save_head(tmp_path / 'head', Head(manifest, network))
+    return {'head': str(tmp_path / 'head')}
+
+
+def test_earlier_images_are_moved_as_the_robot_has_moved(ros, finder):
+    """Images every 0.25 s of a robot that drives at 2 m/s; tokens are those of the images 0.5 s before."""
+    encoder, rig = create_encoder('camera', finder), Rig(ros, ['cam_front', 'cam_back'])
+    odometry, tokens = ros.publisher('/odom', Odometry), ros.collect('/tokens/camera', ModalityTokens)
+    vision = pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not installed')
+    shown = ros.collect('/camera_encoder/objects', vision.Detection3DArray)
+    ros.start(MODULE, parameters={**{f'encoder.{name}': value for name, value in finder.items()},
+                                  'cameras': ['cam_front', 'cam_back']})
+    ros.wait_for_subscriber(odometry)
+    rig.connect(tokens)
+    blind = from_message(tokens.messages[-1])
+    assert any('motion cannot be seen: the pose of the robot is not known; publish odom to base_link on /tf'
+               in concern for concern in blind.concerns)
+    for frame in range(3):
+        stamp = STAMP + frame * SECOND // 4
+        pose = Odometry(child_frame_id='base_link')
+        pose.header.frame_id, pose.header.stamp = 'odom', from_nanoseconds(stamp)
+        pose.pose.pose.position.x, pose.pose.pose.orientation.w = .5 * frame, 1.
+        odometry.publish(pose)
+        rig.shoot(stamp, data=jpeg(seed=frame))
+        tokens.wait(where=lambda message, stamp=stamp: stamp_of(message) == stamp)
+    read = from_message(next(message for message in tokens.messages if stamp_of(message) == stamp))
+    assert not any('motion' in concern for concern in read.concerns)
+
+    def view(camera, seed, x):
+        yaw = nominal_yaw(camera, encoder.config)
+        return CameraView(camera, jpeg(seed=seed), rotation=facing(yaw), position=np.array([x, 0, 0.]))
+
+    views = [replace(view(camera, 2, 0.), earlier=view(camera, 0, -1.)) for camera in rig.publishers]
+    wanted = encoder.encode(CameraFrame(tuple(views)))
+    alone = encoder.encode(CameraFrame(tuple(replace(each, earlier=None) for each in views)))
+    assert read.encoder == encoder.fingerprint and read.values.shape == wanted.values.shape
+    np.testing.assert_allclose(read.values, wanted.values, atol=1e-4)
+    assert wanted.values.shape != alone.values.shape or np.abs(wanted.values - alone.values).max() > .01
+    shown.wait(where=lambda message: stamp_of(message) == stamp)
+    boxes = next(message for message in shown.messages if stamp_of(message) == stamp)
+    assert len(boxes.detections) == len(encoder.detect(CameraFrame(tuple(views))))

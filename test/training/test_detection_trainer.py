@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.modalities.detection_network import CENTRE, KINDS, LENGTH, OFFSETS, STATES
@@ -29,8 +30,10 @@ from mpnp_ros.training.detection_data import (
 )
 from mpnp_ros.training.detection_trainer import (
     are_true,
+    change_images,
     detection_loss,
     fitted_calibration,
+    hide_earlier,
     pretrain_detections,
     sector_counts,
 )
@@ -40,6 +43,8 @@ from mpnp_ros.training.head_run import PretrainingReport, new_head
 CONFIG = PretrainingConfig(epochs=2, batch=2, learning_rate=1e-2, hidden=4, warm_up=0., clip=5.)
 SOURCE = SimpleNamespace(kind='lidar', version=1, backbone='', options={'min_range': 1.},
                          shape={'features': PLANES, 'azimuths': 288, 'ranges': 72})
+CAMERAS = SimpleNamespace(kind='camera', version=1, backbone='', options={'height': 32, 'width': 32},
+                          shape={'height': 32, 'width': 32})
 KINDS_MADE = [CHANNELS.index(channel) for channel in (('car', 'parked'), ('barrier', None))]
 CAR = AnnotatedObject('1', 'car', 'parked', (10., 1., 0.), (4, 2, 1.5), 0., num_lidar_pts=50)
 
@@ -65,10 +70,30 @@ def made_up(folder: Path, frames: int = 8) -> DetectionDataset:
                             tuple(f'world-{place % 4:04d}-day-clear' for place in range(frames)))
 
 
-def trained(data: DetectionDataset, config: PretrainingConfig = CONFIG, **more: object,
-            ) -> tuple[Head, PretrainingReport]:
+def pictured(folder: Path, frames: int = 8) -> DetectionDataset:
+    """The same as two cameras see it: a pixel is white where something is in one of its cells."""
+    data = made_up(folder, frames)
+    files = []
+    for frame, path in enumerate(data.files):
+        full = (load_file(path)['grid'][:2].amax(0) > 0).reshape(-1)
+        rows, nothing = torch.arange(288 * 72) // 162, 2 * 8 * 8
+        images = torch.zeros(2, 2, 32, 32, 3, dtype=torch.uint8)
+        for place in full.nonzero().flatten():
+            pixel = int(rows[place])
+            view, row, column = pixel // 64, pixel // 8 % 8, pixel % 8
+            images[:, view, 4 * row:4 * row + 4, 4 * column:4 * column + 4] = 255
+        seen = {'images': images, 'rows': rows.repeat(3).int(), 'parts': torch.zeros(3 * 288 * 72).half(),
+                'earlier_rows': torch.full((2 * 288 * 72,), nothing).int(),
+                'earlier_parts': torch.zeros(2 * 288 * 72).half(), 'known': torch.tensor(float(frame % 2))}
+        files.append(folder / f'seen-{frame}.safetensors')
+        save_file(seen, files[-1])
+    return replace(data, files=tuple(files))
+
+
+def trained(data: DetectionDataset, config: PretrainingConfig = CONFIG, source: SimpleNamespace = SOURCE,
+            **more: object) -> tuple[Head, PretrainingReport]:
     train, validation = data.split(.25)
-    head = new_head(SOURCE, config, 'detections')
+    head = new_head(source, config, 'detections')
     return head, pretrain_detections(head, train, validation, config, **more)
 
 
@@ -116,10 +141,41 @@ def made_up_targets(position: list[list[float]]) -> DetectionTargets:
 @pytest.mark.parametrize('mirrored', [False, True])
 def test_turned_grids_fit_turned_objects(tmp_path: Path, mirrored: bool) -> None:
     data = made_up(tmp_path, 4)
-    grids, cells = data.batch(range(4), [0, 7, 100, 287], mirrored)
+    inputs, cells = data.batch(range(4), [0, 7, 100, 287], mirrored)
+    grids = inputs['grid']
     assert grids.shape == (4, PLANES, 288, 72) and grids.max() == 1
     for place, (row, azimuth, ring) in enumerate(zip(*cells[:3], strict=True)):
         assert grids[row, place % 2, azimuth, ring] == 1
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_turned_cells_see_the_same_pixels(tmp_path: Path, mirrored: bool) -> None:
+    """An object's cell sees a white pixel, however the vehicle is turned and mirrored."""
+    data = pictured(tmp_path, 4)
+    inputs, cells = data.batch(range(4), [0, 7, 100, 287], mirrored)
+    assert inputs['images'].shape == (4, 2, 2, 3, 32, 32) and inputs['images'].max() == 1
+    for frame, azimuth, ring in zip(*cells[:3], strict=True):
+        row = int(inputs['rows'][frame].reshape(3, 288, 72)[0, azimuth, ring])
+        view, high, across = row // 64, row // 8 % 8, row % 8
+        assert inputs['images'][frame, 0, view, 0, 4 * high, 4 * across] == 1
+    assert (inputs['earlier_rows'] == 2 * 8 * 8).all()
+
+
+def test_a_head_of_cameras_learns_where_something_is(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3, learning_rate=5e-3, hide_views=.3)
+    _, report = trained(pictured(tmp_path), config, CAMERAS)
+    assert report.stopped == 'epochs' and report.history[-1][1] > report.history[0][1]
+
+
+def test_a_hidden_view_is_not_seen(tmp_path: Path) -> None:
+    inputs, _ = pictured(tmp_path, 2).batch(range(2))
+    before = {name: values.clone() for name, values in inputs.items()}
+    change_images(inputs, 1, random.Random(0), 1.)
+    assert torch.equal(inputs['rows'][0], before['rows'][0])
+    seen = [set((inputs['rows'][1] // 64).tolist()), set((before['rows'][1] // 64).tolist())]
+    assert seen[1] == {0, 1} and len(seen[0] - {2}) == 1 and 2 in seen[0]
+    hide_earlier(inputs, 1)
+    assert inputs['known'].tolist() == [0., 0.] and before['known'].tolist() == [0., 1.]
 
 
 def test_objects_with_few_points_or_far_away_are_not_there() -> None:

@@ -67,9 +67,12 @@ class CameraView:
     earlier: CameraView | None = None
 
     def moved(self, way: Transform) -> CameraView:
-        """Return the same view as of another base frame; way: this base frame in that one."""
+        """Return the same view as of another base frame; way: this base frame in that one.
+
+        A camera whose position is not known is taken to be at the origin.
+        """
         return replace(self, rotation=None if self.rotation is None else way.rotation @ self.rotation,
-                       position=None if self.position is None else way.apply(self.position),
+                       position=way.apply(np.zeros(3) if self.position is None else self.position),
                        earlier=self.earlier and self.earlier.moved(way))
 
 

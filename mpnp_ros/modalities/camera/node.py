@@ -19,7 +19,13 @@ from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.endpoints import LATCHED, qos_profile
 from mpnp_ros.errors import ImageError, MpnpError
-from mpnp_ros.modalities.camera.calibration import facing, image_size, nominal_yaw, optical_rotation
+from mpnp_ros.modalities.camera.calibration import (
+    facing,
+    image_size,
+    nominal_yaw,
+    optical_rotation,
+    view_rotation,
+)
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile
@@ -272,7 +278,9 @@ class CameraNode(SynchronizedEncoder):
                 missing = f'no image of {view.name} is {EARLIEST:g} to {LATEST:g} s older than the newest'
             if item is not None and way is not None:
                 with suppress(MpnpError):  # it was rejected when it came
-                    earlier = self.part(item).moved(way)
+                    before = self.part(item)
+                    rotation = view_rotation(before, self.encoder.config)
+                    earlier = replace(before, rotation=rotation).moved(way)
             made.append(replace(view, earlier=earlier))
         self.concerns.set('motion', f'motion cannot be seen: {missing}' if missing else '', quality=1.)
         return made
