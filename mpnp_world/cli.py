@@ -13,6 +13,7 @@ from pathlib import Path
 from mpnp_ros.cli.arguments import add_namespace
 from mpnp_ros.errors import ConfigurationError
 from mpnp_world.scene.identity import LIGHTS, WEATHERS
+from mpnp_world.sensors.rig import SMALL_SIZE
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,8 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     for scene in (show, live):
         scene.add_argument('--weather', choices=WEATHERS, default='clear', help='weather (default: clear)')
     show.add_argument('--time', type=float, default=0., metavar='S', help='time in the scene (default: 0)')
-    show.add_argument('--size', type=image_size, default=(400, 225), metavar='WxH',
-                      help='size of each camera image (default: 400x225)')
+    show.add_argument('--size', type=image_size, default=SMALL_SIZE, metavar='WxH',
+                      help='size of each camera image (default: 640x360)')
     show.add_argument('--output', type=Path, required=True, metavar='PNG', help='picture file')
     live.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)g)')
     live.add_argument('--params-file', type=Path, action='append', default=[], metavar='YAML',
@@ -71,8 +72,8 @@ def _add_generate(parser: ArgumentParser) -> None:
                         help='key frames per scene (default: %(default)s)')
     parser.add_argument('--interval', type=float, default=2., metavar='S',
                         help='seconds between key frames (default: %(default)g; nuScenes: 0.5)')
-    parser.add_argument('--size', type=image_size, default=(400, 225), metavar='WxH',
-                        help='image size (default: 400x225; nuScenes: 1600x900)')
+    parser.add_argument('--size', type=image_size, default=SMALL_SIZE, metavar='WxH',
+                        help='image size (default: 640x360; nuScenes: 1600x900)')
     parser.add_argument('--sensors', nargs='+', choices=('camera', 'lidar', 'radar', 'imu', 'microphones'),
                         default=['camera', 'lidar', 'radar'], help='sensors (default: camera lidar radar)')
     parser.add_argument('--sweeps', nargs='*', choices=('camera', 'lidar', 'radar'), metavar='SENSOR',
@@ -161,11 +162,11 @@ def seed_range(text: str) -> range:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Parse ``400x225`` as width and height."""
+    """Parse ``640x360`` as width and height."""
     try:
         width, height = map(int, text.split('x'))
     except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 400x225') from None
+        raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 640x360') from None
     if min(width, height) < 16:
         raise argparse.ArgumentTypeError(f'{text!r} is too small; the minimum is 16x16')
     return width, height

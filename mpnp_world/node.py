@@ -32,6 +32,7 @@ from mpnp_world.dataset.writer import CHANNELS
 from mpnp_world.scene.identity import LIGHTS, MAX_SEED, SLOT, WEATHERS, Conditions, SceneIdentity
 from mpnp_world.scene.world import Tour
 from mpnp_world.sensors.imu import inertial_readings
+from mpnp_world.sensors.rig import SMALL_SIZE
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class WorldOptions(Options):
         'them', unit='Hz', low=1.0, high=100.0)
     sensors: tuple[str, ...] = option(
         ('camera', 'lidar', 'radar'), 'sensors of the vehicle', choices=tuple(CHANNELS))
-    width: int = option(400, 'width of the images', unit='pixel', low=16, high=1600)
-    height: int = option(225, 'height of the images', unit='pixel', low=16, high=900)
+    width: int = option(SMALL_SIZE[0], 'width of the images', unit='pixel', low=16, high=1600)
+    height: int = option(SMALL_SIZE[1], 'height of the images', unit='pixel', low=16, high=900)
     questions: int = option(
         6, 'maximum number of labelled questions of each kind per key frame', low=0, high=1000)
     question_distance: float = option(

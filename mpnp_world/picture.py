@@ -12,7 +12,7 @@ from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_world.dataset.frames import Sensors, WorldFrame
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.scene.world import World
-from mpnp_world.sensors.rig import EGO_REAR, EGO_SIZE, LIDAR
+from mpnp_world.sensors.rig import EGO_REAR, EGO_SIZE, LIDAR, SMALL_SIZE
 
 ROWS = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
 REACH = 42.0
@@ -33,7 +33,7 @@ LOWEST, HIGHEST = np.array((44, 84, 130.)), np.array((226, 226, 214.))
 
 
 def draw(seed: int, conditions: Conditions, time: float = 0.0,
-         size: tuple[int, int] = (400, 225)) -> Image.Image:
+         size: tuple[int, int] = SMALL_SIZE) -> Image.Image:
     """The picture ``time`` seconds into a scene; size: width, height of each camera's image, pixels."""
     world = World(seed, conditions)
     world.step(time)

@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_work_options(parser, 'scenes, links and answers', 'accuracy.md, accuracy.json and accuracy.png',
                      study=False)
     add_recipe(parser)
-    parser.add_argument('--camera-head', default='camera-driving-world', metavar='HEAD',
-                        help='head that counts objects in the images (default: %(default)s)')
-    parser.add_argument('--lidar-head', default='lidar-driving-world', metavar='HEAD',
-                        help='head that counts objects in the point clouds (default: %(default)s)')
+    parser.add_argument('--camera-head', default='camera-objects-driving-world', metavar='HEAD',
+                        help='head that finds or counts objects in the images (default: %(default)s)')
+    parser.add_argument('--lidar-head', default='lidar-objects-driving-world', metavar='HEAD',
+                        help='head that finds or counts objects in the point clouds (default: %(default)s)')
     parser.add_argument('--quiet', action='store_true', help='no progress')
     options = parser.parse_args(arguments)
     try:

@@ -312,9 +312,9 @@ class Study:
         return TestSet(asked.examples, tokens)
 
     def root(self, name: str) -> NuScenes:
-        """The rendered scenes of a part, generated if necessary."""
+        """The rendered scenes of a part, generated if necessary; each sensor has a sweep 0.5 s before."""
         part = getattr(self.config, name)
-        recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS)
+        recipe = Recipe(part.key_frames, part.interval, sensors=SENSORS, sweeps=SENSORS, sweep_rate=2.)
         return NuScenes(generate(self.folder / 'world' / name, self._identities(part, part.lights), recipe,
                                  workers=2))
 

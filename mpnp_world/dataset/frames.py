@@ -25,7 +25,7 @@ STEP = 0.1
 """Seconds between simulated states, used for inertial readings and sound."""
 TOLERANCE = 1e-6
 """Seconds; closer moments are one."""
-SUPERSAMPLED_WIDTH = 700
+SUPERSAMPLED_WIDTH = 600
 """Images narrower than this are rendered with twofold supersampling."""
 
 

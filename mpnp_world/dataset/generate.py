@@ -53,7 +53,7 @@ from mpnp_world.dataset.writer import (
 )
 from mpnp_world.scene.identity import SLOT, Conditions, SceneIdentity, token
 from mpnp_world.sensors.lidar_models import HDL_32E, random_lidar
-from mpnp_world.sensors.rig import RATES
+from mpnp_world.sensors.rig import RATES, SMALL_SIZE
 
 RECIPE_FILE = 'recipe.json'
 
@@ -154,7 +154,7 @@ class Recipe(Options):
     key_frames: int = option(10, 'key frames of each scene', low=1)
     interval: float = option(2.0, 'time between key frames; nuScenes: 0.5', unit='s', low=1e-30)
     size: tuple[int, int] = option(
-        (400, 225), 'width and height of the images; nuScenes: 1600x900', unit='pixel', low=1)
+        SMALL_SIZE, 'width and height of the images; nuScenes: 1600x900', unit='pixel', low=1)
     sensors: tuple[str, ...] = option(
         ('camera', 'lidar', 'radar'), 'sensors whose data is written; none: only true objects are',
         choices=tuple(SENSORS))

@@ -11,6 +11,8 @@ EGO_SIZE = (4.1, 1.73, 1.56)
 EGO_REAR = 0.65
 """Metres from the origin to the rear end of the ego vehicle."""
 IMAGE_SIZE = (1600, 900)
+SMALL_SIZE = (640, 360)
+"""Width and height of rendered images where no other size is asked for, pixels."""
 LIDAR_CHANNEL = 'LIDAR_TOP'
 RATES = {'camera': 12, 'lidar': 20, 'radar': 13}
 """Readings per second by modality, where there are sweeps between key frames."""

@@ -91,7 +91,7 @@ def test_show_draws_the_moment(tmp_path):
 
 @pytest.mark.parametrize(('option', 'value', 'words'), [
     ('--seeds', 'many', 'is no seed'), ('--seeds', '5:5', 'contains no seed'),
-    ('--size', 'large', 'not a size such as 400x225'), ('--size', '4x4', 'too small'),
+    ('--size', 'large', 'not a size such as 640x360'), ('--size', '4x4', 'too small'),
     ('--light', 'noon', 'invalid choice')])
 def test_wrong_options_are_refused_with_the_reason(tmp_path, capsys, option, value, words):
     with pytest.raises(SystemExit) as ended:
