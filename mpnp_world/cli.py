@@ -13,7 +13,6 @@ from pathlib import Path
 from mpnp_ros.cli.arguments import add_namespace
 from mpnp_ros.errors import ConfigurationError
 from mpnp_world.scene.identity import LIGHTS, WEATHERS
-from mpnp_world.sensors.rig import SMALL_SIZE
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for scene in (show, live):
         scene.add_argument('--weather', choices=WEATHERS, default='clear', help='weather (default: clear)')
     show.add_argument('--time', type=float, default=0., metavar='S', help='time in the scene (default: 0)')
-    show.add_argument('--size', type=image_size, default=SMALL_SIZE, metavar='WxH',
+    show.add_argument('--size', type=image_size, metavar='WxH',
                       help='size of each camera image (default: 640x360)')
     show.add_argument('--output', type=Path, required=True, metavar='PNG', help='picture file')
     live.add_argument('--rate', type=float, default=1., help='speed of time (default: %(default)g)')
@@ -72,7 +71,7 @@ def _add_generate(parser: ArgumentParser) -> None:
                         help='key frames per scene (default: %(default)s)')
     parser.add_argument('--interval', type=float, default=2., metavar='S',
                         help='seconds between key frames (default: %(default)g; nuScenes: 0.5)')
-    parser.add_argument('--size', type=image_size, default=SMALL_SIZE, metavar='WxH',
+    parser.add_argument('--size', type=image_size, metavar='WxH',
                         help='image size (default: 640x360; nuScenes: 1600x900)')
     parser.add_argument('--sensors', nargs='+', choices=('camera', 'lidar', 'radar', 'imu', 'microphones'),
                         default=['camera', 'lidar', 'radar'], help='sensors (default: camera lidar radar)')
@@ -97,13 +96,13 @@ def _add_generate(parser: ArgumentParser) -> None:
 
 def _generate(arguments: Namespace) -> int:
     from mpnp_world.dataset.generate import Recipe, generate, scene_identities
-    from mpnp_world.sensors.rig import RATES
+    from mpnp_world.sensors.rig import RATES, SMALL_SIZE
 
     lights = arguments.light or (['day'] if arguments.objects_only else ['day', 'night'])
     identities = scene_identities(arguments.seeds, lights, arguments.weather)
     sweeps = [] if arguments.sweeps is None else arguments.sweeps or [
         name for name in arguments.sensors if name in RATES]
-    recipe = Recipe(arguments.key_frames, arguments.interval, arguments.size,
+    recipe = Recipe(arguments.key_frames, arguments.interval, arguments.size or SMALL_SIZE,
                     () if arguments.objects_only else tuple(arguments.sensors), tuple(sweeps),
                     arguments.sweep_seconds, arguments.sweep_rate, arguments.lidar)
     root = generate(arguments.output, identities, recipe, arguments.workers, not arguments.quiet)
@@ -116,9 +115,10 @@ def _generate(arguments: Namespace) -> int:
 def _show(arguments: Namespace) -> int:
     from mpnp_world.picture import draw
     from mpnp_world.scene.identity import Conditions
+    from mpnp_world.sensors.rig import SMALL_SIZE
 
     conditions = Conditions(arguments.light, arguments.weather)
-    draw(arguments.seed, conditions, arguments.time, arguments.size).save(arguments.output)
+    draw(arguments.seed, conditions, arguments.time, arguments.size or SMALL_SIZE).save(arguments.output)
     print(f'{arguments.output} written')
     return 0
 
