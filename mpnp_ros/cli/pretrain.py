@@ -5,9 +5,9 @@ stay on one side. Ctrl-C or SIGTERM stops; the same command resumes from its che
 epoch and at the end. To use the head, set `encoder.head` to its folder, and `encoder.tokens: objects` for the
 camera or `encoder.backbone: polar` for the LiDAR.
 
-With `--form detections` the head of the LiDAR finds single objects and what moves, by an earlier sweep. Roots
-need sweeps between key frames, as of `mpnp world generate --lidar random --sweeps lidar`, or key frames half
-a second apart.
+With `--form detections` the head finds single objects and what moves, by an earlier sweep or earlier images.
+Roots need sweeps between key frames, as of `mpnp world generate --sweeps lidar camera --sweep-rate 2`, or key
+frames half a second apart.
 
     mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
     mpnp pretrain --root random --modality lidar --form detections --output heads/lidar-objects
@@ -50,8 +50,8 @@ def add_arguments(parser: ArgumentParser) -> None:
                         choices=[name for name, sensor in sensors().items() if sensor.heads],
                         help='sensor of the head')
     parser.add_argument('--form', choices=('sectors', 'detections'), default='sectors',
-                        help='sectors: counts by direction; detections: single objects, of the LiDAR '
-                             '(default: %(default)s)')
+                        help='sectors: counts by direction; detections: single objects, of camera '
+                             'and LiDAR (default: %(default)s)')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='folder of the head')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE',
                         help='names or tokens of scenes (default: all)')
