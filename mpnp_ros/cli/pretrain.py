@@ -9,7 +9,7 @@ With `--form detections` the head finds single objects and what moves, by an ear
 Roots need sweeps between key frames, as of `mpnp world generate --sweeps lidar camera --sweep-rate 2`, or key
 frames half a second apart.
 
-    mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
+    mpnp pretrain --root world --modality lidar --output heads/lidar
     mpnp pretrain --root random --modality lidar --form detections --output heads/lidar-objects
 """
 from __future__ import annotations
