@@ -26,14 +26,15 @@ import torch
 from bench.real_matching import RANGES, MatchCounts, MotionCounts, match
 from bench.real_sweeps import SensorMoment, moment_of, moments_of
 from mpnp_ros.detection.boxes import CategoryBoxes
+from mpnp_ros.detection.classes import CHANNEL_COUNT
 from mpnp_ros.detection.clusters import ClusterTracker, clusters_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.lift import Camera
 from mpnp_ros.detection.motion import MotionTracker
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import load_link
-from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.methods.link_files import copied_link
+from mpnp_ros.methods.link_store import shipped_link
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
@@ -190,12 +191,17 @@ def answers(dataset: TokenDataset, views: dict[str, View], answering: LinkAnswer
 
 
 class LinkAnswers:
-    """Answers by the shipped links to a modality, by default to object counts."""
+    """Answers by the shipped links to a modality, by default to object counts.
 
-    def __init__(self, modality: str = OBJECTS) -> None:
+    encoder: of its tokens; where no links were trained with it they are a copy of those to object counts.
+    """
+
+    def __init__(self, modality: str = OBJECTS, encoder: str = ENCODER) -> None:
         lm = load_language_model('smollm2-135m-instruct')
         self._modality, self._method = modality, create_method('mpnp', lm)
-        self._method.plug(load_link(shipped_links()[modality].path, lm=lm))
+        stored = shipped_link(modality, encoder, CHANNEL_COUNT, OBJECTS)
+        assert stored is not None  # links to object counts are shipped
+        self._method.plug(copied_link(stored.path, modality, encoder))
         self._book = PreparedQuestions(self._method, QuestionFiles())
 
     def __call__(self, examples: Sequence[Example], see: Callable[[Example], ModalityTokens],

@@ -21,6 +21,7 @@ from mpnp_world.dataset.writer import CHANNELS, extrinsics, jpeg, scaled_intrins
 from mpnp_world.scene.identity import SceneIdentity
 from mpnp_world.scene.state import WorldState
 from mpnp_world.sensors.imu import InertialReading
+from mpnp_world.sensors.lidar import LidarSweep
 
 TRANSFORMS, ODOMETRY, IMU = 'tf2_msgs/msg/TFMessage', 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
@@ -92,19 +93,27 @@ class Broadcast:
 
     def frame(self, frame: WorldFrame) -> Iterator[Message]:
         """Sensor data, boxes and labelled questions of a key frame."""
-        state = frame.state
-        stamp, pose = self.stamp_ns(state.time), state.ego.pose
-        for channel, modality in self._channels.items():
-            is_camera = modality == 'camera'
-            reading = SensorReading(
-                channel, modality, Path(), stamp, True, extrinsics(channel), pose,
-                np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
-                self._size if is_camera else None)
-            yield from self._sensor(reading, frame)
+        state, stamp = frame.state, self.stamp_ns(frame.state.time)
+        for channel in self._channels:
+            yield from self._sensor(self._reading(channel, state), frame)
         key_frame = replace(frame.key_frame(SceneIdentity(state.seed, state.conditions)), stamp_ns=stamp)
         yield self._message('/markers/annotations', self._make.annotations(key_frame))
         yield self._message('/labelled_questions', self._make.labelled_questions(
             stamp, key_frame.token, self._questions(key_frame)))
+
+    def sweep(self, sweep: LidarSweep, state: WorldState) -> Message:
+        """A LiDAR sweep between key frames."""
+        channel, = CHANNELS['lidar']
+        return self._cloud(self._reading(channel, state), sweep)
+
+    def _reading(self, channel: str, state: WorldState) -> SensorReading:
+        """The description of the data of one sensor in a state."""
+        modality = self._channels[channel]
+        is_camera = modality == 'camera'
+        return SensorReading(
+            channel, modality, Path(), self.stamp_ns(state.time), True, extrinsics(channel), state.ego.pose,
+            np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
+            self._size if is_camera else None)
 
     def _sensor(self, reading: SensorReading, frame: WorldFrame) -> Iterator[Message]:
         """The data of one sensor; for a camera also its calibration."""
@@ -114,10 +123,13 @@ class Broadcast:
                 reading, jpeg(frame.images[reading.channel])))
             yield self._message(f'{name}/camera_info', self._make.camera_info(reading))
         elif reading.modality == 'lidar':
-            points = frame.sweep.points.view([(field, '<f4') for field in LIDAR_FIELDS])[:, 0]
-            yield self._message(name, self._make.point_cloud(reading, points))
+            yield self._cloud(reading, frame.sweep)
         else:
             yield self._message(name, self._make.point_cloud(reading, frame.radars[reading.channel].points))
+
+    def _cloud(self, reading: SensorReading, sweep: LidarSweep) -> Message:
+        points = sweep.points.view([(field, '<f4') for field in LIDAR_FIELDS])[:, 0]
+        return self._message(f'/{reading.channel.lower()}', self._make.point_cloud(reading, points))
 
     def _message(self, topic: str, message: Any) -> Message:
         return Message(topic, bytes(self._types.serialize_cdr(message, message.__msgtype__)))

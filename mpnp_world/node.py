@@ -51,6 +51,9 @@ class WorldOptions(Options):
     key_frame_rate: float = option(
         2.0, 'key frames per simulated second: images, sweeps, boxes and questions', unit='Hz', low=0.1,
         high=20.0)
+    sweep_lead: float = option(
+        0.5, 'time before a key frame at which there is one more LiDAR sweep, by which an encoder sees what '
+             'moves; 0, or as long as the time between key frames: none', unit='s', low=0.0, high=10.0)
     motion_rate: float = option(
         20.0,
         'messages on /clock, /odom and /tf per simulated second; the 100 readings of /imu are published with '
@@ -186,10 +189,12 @@ class DrivingWorld(PlainNode):
             self.finish()
 
     def _drive(self) -> None:
-        """Advance tick by tick; every few ticks is a key frame."""
+        """Advance tick by tick; every few ticks is a key frame, and a LiDAR sweep some time before it."""
         values = self.values
         tick = 1 / values.motion_rate
         ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
+        lead = round(values.motion_rate * values.sweep_lead)  # a sweep comes so many ticks before a key frame
+        lead = lead if 'lidar' in values.sensors and lead < ticks_a_frame else 0
         sensors = Sensors(values.sensors, (values.width, values.height))
         tour = Tour(values.seed, self._conditions, values.scene_duration)
         for number in range(round(values.duration / tick)):
@@ -205,6 +210,10 @@ class DrivingWorld(PlainNode):
                 self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
                 self.diagnostics.count('key frames')
+            elif lead and (number + lead) % ticks_a_frame == 0:
+                between = sensors.perceive_sweeps(state, (number + lead) // ticks_a_frame, {'lidar'}).sweep
+                assert between is not None  # it was asked for
+                self._publish([self._broadcast.sweep(between, state)])
         log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
         log.info(f'the world ended after {values.duration:g} s')
 

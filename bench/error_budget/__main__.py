@@ -54,7 +54,8 @@ def run(given: Namespace) -> None:
         few = TokenDataset({}, ()) if given.questions < 0 else TokenDataset(
             {example.frame: {} for example in view.examples}, view.examples).evened(given.questions)
         if few.examples and view.modality not in answering:
-            answering = {view.modality: LinkAnswers(view.modality)}  # one: each has a language model
+            encoder = next(iter(view.tokens(()).values())).encoder
+            answering = {view.modality: LinkAnswers(view.modality, encoder)}  # one: each has a language model
         figures = measure(view, few.examples, answering.get(view.modality) if few.examples else None,
                           lambda line: print(line, flush=True))
         print(f'{view.name}: {in_words(figures)}', flush=True)
@@ -70,7 +71,7 @@ def views(given: Namespace) -> Iterator[EncoderView]:
 
         study = Study(StudyConfig.load(given.recipe or RECIPE), given.study, {
             'camera': create_encoder('camera', {'tokens': 'objects', 'head': 'camera-driving-world'}),
-            'lidar': create_encoder('lidar', {'backbone': 'polar', 'head': 'lidar-driving-world'})})
+            'lidar': create_encoder('lidar', {'backbone': 'polar'})})
         yield from world_views(study)
     if given.root:
         encoder = CameraDetectionEncoder(CameraConfig(

@@ -256,9 +256,13 @@ def default_store(namespace: str = '') -> LinkStore:
 
 def shipped_links() -> dict[str, StoredLink]:
     """Return the newest of the links that are part of the package, by modality."""
+    return {link.modality: link for link in all_shipped_links()}
+
+
+def all_shipped_links() -> StoredLinks:
+    """Return all links that are part of the package, oldest first within a modality."""
     folder = Path(mpnp_ros.__file__).parent / 'data' / 'links' / 'driving-world'
-    links = LinkStore(folder).list() if folder.is_dir() else ()
-    return {link.modality: link for link in links}
+    return LinkStore(folder).list() if folder.is_dir() else []
 
 
 def shipped_link(modality: str, encoder: str, token_width: int, reads_like: str) -> StoredLink | None:
@@ -267,11 +271,12 @@ def shipped_link(modality: str, encoder: str, token_width: int, reads_like: str)
     encoder: fingerprint.  reads_like: name of links that count what its tokens count, as in
     :class:`mpnp_ros.modalities.registry.Sensor`.  None if there are no such links.
     """
-    shipped = shipped_links()
-    own, alike = shipped.get(modality), shipped.get(reads_like)
-    if own and read_manifest(own.path).config.encoder == encoder:
-        return own
-    return alike if alike and read_manifest(alike.path).config.token_width == token_width else None
+    shipped = all_shipped_links()
+    for link in reversed(shipped):
+        if link.modality == modality and read_manifest(link.path).config.encoder == encoder:
+            return link
+    return next((link for link in reversed(shipped) if link.modality == reads_like
+                 and read_manifest(link.path).config.token_width == token_width), None)
 
 
 def _stored(path: Path) -> StoredLink | None:

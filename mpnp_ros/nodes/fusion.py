@@ -145,10 +145,14 @@ class FusionNode(ManagedNode):
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
         self._seen: dict[str, str] = {}  # modality -> encoder
+        self._changing: set[str] = set()  # modalities whose links are being replaced by shipped ones
+        self._reading_alike = threading.Lock()
         self._copy_link: Callable[..., LinkVersion] = copied_link_version
         self._clock_amiss = False
         self._shown_again, self._quiet = 0., True
         self._group = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH),
+                                 callback_group=self._group)
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
         self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
@@ -192,6 +196,7 @@ class FusionNode(ManagedNode):
                 self.get_logger().warning(f'links skipped: {error}')
         if store:
             self._server.links.keep_in(store)
+        self._read_alike(list(self._encoders.values()))  # encoders may have started before
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 
     def start(self) -> None:
@@ -204,7 +209,6 @@ class FusionNode(ManagedNode):
             subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
             subscribe(String, 'question_text', self._on_question_text, DEPTH)
             subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
-            subscribe(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH))
             self._listening = True
         self._active = True
         assert self._server is not None  # load has made it
@@ -236,7 +240,7 @@ class FusionNode(ManagedNode):
             server.board.reject(modality, str(error))
             self.diagnostics.warn(f'{modality}_rejected', str(error))
             return
-        if not server.offer(tokens):
+        if modality not in self._changing and not server.offer(tokens):
             self.diagnostics.warn(f'{modality}_rejected', server.board.state(modality).detail)
         if self._quiet:
             self._show()
@@ -248,40 +252,48 @@ class FusionNode(ManagedNode):
             self._show()
 
     def _on_encoder(self, message: EncoderInfo) -> None:
-        """Record the description of an encoder, and log which links fit it."""
+        """Record the description of an encoder, use links that fit it, and log which do."""
         if message.modality in self.values.modalities:
             self._encoders[message.node] = facts_from_message(message)
             if (server := self._server) is not None:
                 server.board.introduce(self._encoders[message.node])
+                self._read_alike([facts for facts in self._encoders.values()
+                                  if facts.modality == message.modality])
                 self._tell_fits(server.board)
 
     def _read_alike(self, there: Sequence[EncoderFacts]) -> None:
         """When the encoder of a modality changes and the links in use do not fit it, use shipped ones.
 
-        These are the links that were trained with it, or else a copy of those that count the same.
+        These are the links that were trained with it, or else a copy of those that count the same.  Until
+        they are in use its tokens are left out, and nobody is warned.
         """
         server = self._server
         if server is None or SHIPPED not in self.values.links:
             return
-        for name in sorted({facts.modality for facts in there}):
-            encoders = {facts.encoder: facts for facts in there if facts.modality == name}
-            if self._seen.get(name) in encoders:
-                continue
-            facts = encoders[min(encoders)]
-            self._seen[name] = facts.encoder
-            fit, sensor = server.links.fits().get(name), sensors().get(name)
-            if fit is not None and fit.encoder in encoders:
-                continue
-            link = shipped_link(name, facts.encoder, facts.token_width, sensor.reads_like if sensor else '')
-            if link and link.modality == name:
-                self._change_links(LoadLinks, partial(AnswerServer.load_links, path=str(link.path)))
-            elif link:
-                copy = partial(self._copy_link, link.path, name, facts.encoder)
-                self._change_links(LoadLinks, partial(AnswerServer.make_links, make=copy))
+        with self._reading_alike:
+            for name in sorted({facts.modality for facts in there}):
+                encoders = {facts.encoder: facts for facts in there if facts.modality == name}
+                if self._seen.get(name) in encoders:
+                    continue
+                facts = encoders[min(encoders)]
+                self._seen[name] = facts.encoder
+                fit, sensor = server.links.fits().get(name), sensors().get(name)
+                if fit is not None and fit.encoder in encoders:
+                    continue
+                link = shipped_link(name, facts.encoder, facts.token_width,
+                                    sensor.reads_like if sensor else '')
+                if link is None:
+                    continue
+                change = partial(AnswerServer.load_links, path=str(link.path)) if link.modality == name else \
+                    partial(AnswerServer.make_links,
+                            make=partial(self._copy_link, link.path, name, facts.encoder))
+                self._changing.add(name)
+                self._change_links(LoadLinks, change).add_done_callback(
+                    lambda done, name=name: self._changing.discard(name))
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""
-        fits = board.fits()
+        fits = self._settled_fits(board)
         for node, (good, text) in fits.items():
             if self._fits.get(node) == text:
                 continue
@@ -290,6 +302,11 @@ class FusionNode(ManagedNode):
             else:
                 self.get_logger().warning(text)
         self._fits = {node: text for node, (_, text) in fits.items()}
+
+    def _settled_fits(self, board: ModalityBoard) -> dict[str, tuple[bool, str]]:
+        """Return which links fit which encoder, without modalities whose links are being replaced."""
+        return {node: said for node, said in board.fits().items()
+                if node not in self._encoders or self._encoders[node].modality not in self._changing}
 
     def _on_question(self, message: QuestionMessage) -> None:
         self._ask(self._question(message))
@@ -423,7 +440,7 @@ class FusionNode(ManagedNode):
         server = self._server
         if server is None:
             return ''
-        misfits = [text for good, text in server.board.fits().values() if not good]
+        misfits = [text for good, text in self._settled_fits(server.board).values() if not good]
         return '; '.join(filter(None, [*misfits, server.board.clock_note()]))
 
     def _show(self) -> list[ModalityStatus]:

