@@ -9,7 +9,7 @@ With `--form detections` the head of the LiDAR finds single objects and what mov
 need sweeps between key frames, as of `mpnp world generate --lidar random --sweeps lidar`, or key frames half
 a second apart.
 
-    mpnp pretrain --root world --modality lidar --output heads/lidar-driving-world
+    mpnp pretrain --root world --modality lidar --output heads/lidar
     mpnp pretrain --root random --modality lidar --form detections --output heads/lidar-objects
 """
 from __future__ import annotations
