@@ -28,8 +28,8 @@ RIDER = 0.5
 def load_class_map(name: str | Path) -> dict[str, np.ndarray]:
     """Return class name -> probability of each category, float64 [10].
 
-    name: a shipped map (``coco``, ``open_images``, ``nuscenes``) or the path of a YAML file.  Raises
-    ConfigurationError that names the entry at fault.
+    name: a shipped map (``coco``, ``open_images``, ``nuscenes``, ``street``) or the path of a YAML file.
+    Raises ConfigurationError that names the entry at fault.
     """
     path = Path(name)
     if path.suffix in ('.yaml', '.yml'):
@@ -43,6 +43,16 @@ def load_class_map(name: str | Path) -> dict[str, np.ndarray]:
                                      f'{", ".join(shipped_maps())}; or name a YAML file')
         text = shipped.read_text()
     return read_class_map(yaml.safe_load(text), str(name))
+
+
+def with_words(class_map: Mapping[str, np.ndarray], words: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return a class map with further entries, each ``word: category`` or a category.
+
+    Raises ConfigurationError for what names no category.
+    """
+    parted = [text.rpartition(':') for text in words]
+    added = {(word or category).strip(): category.strip() for word, _, category in parted}
+    return {**class_map, **(read_class_map(added, 'words') if added else {})}
 
 
 def shipped_maps() -> list[str]:

@@ -173,7 +173,8 @@ class FusionNode(ManagedNode):
         values = self.values
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
-        self._seen, self._copy_link = {}, partial(copied_link_version, lm=lm)
+        self._seen, self._replacing = {}, set()
+        self._copy_link = partial(copied_link_version, lm=lm)
         method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, values.watch)
         self._server = AnswerServer(

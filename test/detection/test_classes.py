@@ -13,12 +13,13 @@ from mpnp_ros.detection.classes import (
     read_class_map,
     shipped_maps,
     status_shares,
+    with_words,
 )
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.questions.vocabulary import CATEGORIES
 
 
-@pytest.mark.parametrize('name', ['nuscenes', 'coco', 'open_images'])
+@pytest.mark.parametrize('name', ['nuscenes', 'coco', 'open_images', 'street'])
 def test_shipped_maps_are_distributions_over_categories(name):
     assert name in shipped_maps()
     rows = np.stack([*load_class_map(name).values()])
@@ -34,6 +35,21 @@ def test_a_map_of_ones_own_is_a_yaml_file(tmp_path):
     made = load_class_map(tmp_path / 'mine.yaml')
     assert made['auto'][CATEGORIES.index('car')] == 1
     assert made['box van'].sum() == pytest.approx(.9) and made['3'][CATEGORIES.index('pedestrian')] == 1
+
+
+def test_words_are_added_to_a_map():
+    coco = load_class_map('coco')
+    made = with_words(coco, ('traffic cone', 'car: truck', 'a photo of a cone: traffic cone'))
+    assert list(made)[-2:] == ['traffic cone', 'a photo of a cone'] and len(made) == len(coco) + 2
+    assert made['car'][CATEGORIES.index('truck')] == 1 and coco['car'][CATEGORIES.index('truck')] < 1
+    assert made['traffic cone'][CATEGORIES.index('traffic cone')] == 1
+    assert with_words(coco, ()) == coco
+    with pytest.raises(ConfigurationError, match="words: my van: 'van' is no category"):
+        with_words(coco, ('my van: van',))
+
+
+def test_the_words_of_a_street_have_every_category():
+    assert (np.stack([*load_class_map('street').values()]).max(0) > .5).all()
 
 
 @pytest.mark.parametrize('entries, words', [

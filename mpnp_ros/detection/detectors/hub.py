@@ -20,12 +20,11 @@ SIDE = 640
 class HubDetector:
     """See :class:`mpnp_ros.detection.detectors.base.Detector`.
 
-    source: a folder with config.json and model.safetensors, or an id on the Hugging Face hub; code that
-    comes with weights is not run, and pickled weights are not read.  Raises WeightsError.
+    folder: with config.json and model.safetensors; code that comes with weights is not run, and pickled
+    weights are not read.  Raises WeightsError.
     """
 
-    def __init__(self, source: str, device: str = 'cpu') -> None:
-        folder = _folder(source)
+    def __init__(self, folder: Path, device: str = 'cpu') -> None:
         weights = folder / 'model.safetensors'
         if not weights.is_file():
             raise WeightsError(f'{weights} is missing; pickled weights are not read: save the model with '
@@ -98,12 +97,13 @@ class _Preparation:
         return round(width * scale), round(height * scale)
 
 
-def _folder(source: str) -> Path:
+def folder_of(source: str) -> Path:
+    """Return a folder itself, or that of an id on the Hugging Face hub; raises ConfigurationError."""
     if Path(source).is_dir():
         return Path(source)
     try:
         from huggingface_hub import snapshot_download
-        return Path(snapshot_download(source, allow_patterns=['*.json', 'model.safetensors']))
+        return Path(snapshot_download(source, allow_patterns=['*.json', '*.txt', 'model.safetensors']))
     except Exception as error:  # the hub raises anything from ValueError to its transport's errors
         raise ConfigurationError(f'the detector {source!r} is neither centernet, nanodet-g, nor a folder or '
                                  'ONNX file that exists, and the Hugging Face hub does not give it '

@@ -45,13 +45,18 @@ class CameraConfig(EncoderConfig):
     detector: str = option(
         'centernet', 'used with detections: centernet or nanodet-g, installed from npm; a folder with a '
                      'NanoDet-Plus of ncnn; an ONNX file with a YAML file of the same name; the folder of an '
-                     'object detector of transformers, or its id on the hub', shapes_tokens=False)
+                     'object detector of transformers, or its id on the hub, also of one that looks for '
+                     'words', shapes_tokens=False)
     detector_width: int = option(
         0, 'used with detections: width that images are shrunk to; a small one is fast and finds less. 0: '
            'that of the detector', unit='pixel', low=0, high=4096, shapes_tokens=False)
     class_map: str = option(
-        'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes '
-                'or a YAML file', shapes_tokens=False)
+        'coco', 'used with detections: what the classes of the detector mean; coco, open_images, nuscenes, '
+                'street or a YAML file. A detector that looks for words looks for its classes; street has '
+                'words of all categories', shapes_tokens=False)
+    words: tuple[str, ...] = option(
+        (), 'used with detections: entries that are added to class_map, each as "word: category" or a '
+            'category', shapes_tokens=False)
     windows: int = option(
         0, 'used with detections: square windows of an image that are looked at beside the whole; each takes '
            'as long again', low=0, high=16, added=True)

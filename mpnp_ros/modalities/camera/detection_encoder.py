@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from mpnp_ros.detection.boxes import BoxReader, CategoryBoxes
-from mpnp_ros.detection.classes import CHANNEL_COUNT, known_channels, load_class_map
+from mpnp_ros.detection.classes import CHANNEL_COUNT, known_channels, load_class_map, with_words
 from mpnp_ros.detection.clusters import Clusters
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.detectors.base import Boxes, Detector, look
@@ -38,10 +38,10 @@ class CameraDetectionEncoder:
 
     def __init__(self, config: CameraConfig, detector: Detector | None = None) -> None:
         self.config = config
+        meanings = with_words(load_class_map(config.class_map), config.words)
         self.detector = detector or create_detector(config.detector, config.device,
-                                                    width=config.detector_width)
-        self.reader = BoxReader(self.detector.classes, load_class_map(config.class_map), config.min_score,
-                                config.calibration)
+                                                    width=config.detector_width, words=tuple(meanings))
+        self.reader = BoxReader(self.detector.classes, meanings, config.min_score, config.calibration)
         self.limits = {'known': known_channels(self.reader.known), 'max_distance': config.max_distance}
         shaping = CameraConfig(tokens='detections', **{
             name: config[name] for name in ('windows', 'min_score', 'calibration', 'camera_height',

@@ -88,7 +88,7 @@ class DetectionsOptions(EncoderOptions):
     slop: float = slop_option('detections', 0.08)
     timeout: float = timeout_option('detections', 0.15)
     classes: str = option(
-        'nuscenes', 'class map: nuscenes, coco, open_images, or the path of a YAML file',
+        'nuscenes', 'class map: nuscenes, coco, open_images, street, or the path of a YAML file',
         change=Change.CONFIGURE)
     class_names: tuple[str, ...] = option(
         (), 'names of the classes in their order, where messages have numbers, from 0, in place of names',
