@@ -94,12 +94,13 @@ class OpenVocabularyDetector:
 
     def _apart(self) -> tuple[dict[str, torch.Tensor], None]:
         """Return the tokens of each word, [words, tokens]."""
-        longest = self._model.config.text_config.max_position_embeddings
-        tokens = self._processor.tokenizer(list(self.classes), padding='max_length', max_length=longest,
-                                           return_attention_mask=True, return_tensors='pt')
-        if tokens['input_ids'].shape[1] > longest:
-            raise ConfigurationError(f'a word of the detector has more than {longest} tokens; choose a '
-                                     f'shorter one than {max(self.classes, key=len)!r}')
+        longest, read = self._model.config.text_config.max_position_embeddings, self._processor.tokenizer
+        for word in self.classes:
+            if len(read(word)['input_ids']) > longest:
+                raise ConfigurationError(f'{word!r} has more than {longest} tokens, as many as this detector '
+                                         'reads of a word; choose a shorter one')
+        tokens = read(list(self.classes), padding='max_length', max_length=longest,
+                      return_attention_mask=True, return_tensors='pt')
         return {name: tokens[name] for name in ('input_ids', 'attention_mask')}, None
 
     def _joined(self) -> tuple[dict[str, torch.Tensor], np.ndarray]:
