@@ -145,7 +145,7 @@ class FusionNode(ManagedNode):
         self._encoders: dict[str, EncoderFacts] = {}
         self._fits: dict[str, str] = {}
         self._seen: dict[str, str] = {}  # modality -> encoder
-        self._changing: set[str] = set()  # modalities whose links are being replaced by shipped ones
+        self._replacing: set[str] = set()  # modalities whose links are being replaced by shipped ones
         self._reading_alike = threading.Lock()
         self._copy_link: Callable[..., LinkVersion] = copied_link_version
         self._clock_amiss = False
@@ -173,7 +173,7 @@ class FusionNode(ManagedNode):
         values = self.values
         set_threads(values.threads)
         lm = load_language_model(values.llm, values.device, values.dtype)
-        self._seen, self._changing = {}, set()
+        self._seen, self._replacing = {}, set()
         self._copy_link = partial(copied_link_version, lm=lm)
         method = create_method(values.method, lm, question_cache_bytes=round(values.question_cache_mb * 1e6))
         board = ModalityBoard(self._now, values.modalities, values.watch)
@@ -241,7 +241,7 @@ class FusionNode(ManagedNode):
             server.board.reject(modality, str(error))
             self.diagnostics.warn(f'{modality}_rejected', str(error))
             return
-        if modality not in self._changing and not server.offer(tokens):
+        if modality not in self._replacing and not server.offer(tokens):
             self.diagnostics.warn(f'{modality}_rejected', server.board.state(modality).detail)
         if self._quiet:
             self._show()
@@ -288,9 +288,12 @@ class FusionNode(ManagedNode):
                 change = partial(AnswerServer.load_links, path=str(link.path)) if link.modality == name else \
                     partial(AnswerServer.make_links,
                             make=partial(self._copy_link, link.path, name, facts.encoder))
-                self._changing.add(name)
-                self._change_links(LoadLinks, change).add_done_callback(
-                    lambda done, name=name: self._changing.discard(name))
+                self._replacing.add(name)
+                self._change_links(LoadLinks, change).add_done_callback(partial(self._replaced, name))
+
+    def _replaced(self, modality: str, done: Future[Any]) -> None:
+        """Take its tokens again."""
+        self._replacing.discard(modality)
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""
@@ -307,7 +310,7 @@ class FusionNode(ManagedNode):
     def _settled_fits(self, board: ModalityBoard) -> dict[str, tuple[bool, str]]:
         """Return which links fit which encoder, without modalities whose links are being replaced."""
         return {node: said for node, said in board.fits().items()
-                if node not in self._encoders or self._encoders[node].modality not in self._changing}
+                if node not in self._encoders or self._encoders[node].modality not in self._replacing}
 
     def _on_question(self, message: QuestionMessage) -> None:
         self._ask(self._question(message))
