@@ -289,11 +289,11 @@ class FusionNode(ManagedNode):
                     partial(AnswerServer.make_links,
                             make=partial(self._copy_link, link.path, name, facts.encoder))
                 self._replacing.add(name)
+                self._change_links(LoadLinks, change).add_done_callback(partial(self._replaced, name))
 
-                def settled(done: object, name: str = name) -> None:
-                    self._replacing.discard(name)
-
-                self._change_links(LoadLinks, change).add_done_callback(settled)
+    def _replaced(self, modality: str, done: Future[Any]) -> None:
+        """Take its tokens again."""
+        self._replacing.discard(modality)
 
     def _tell_fits(self, board: ModalityBoard) -> None:
         """Log changes of which links fit which encoder."""

@@ -70,7 +70,11 @@ class OpenVocabularyDetector:
                                f'({type(error).__name__}: {error})') from None
         self._device = choose_device(device)
         self._model: Any = model.to(self._device).float().eval().requires_grad_(False)
-        self._text, self._shares = self._joined() if self._kind in DINOS else self._apart()
+        self._shares: np.ndarray | None = None  # [tokens, words], where one text has all words
+        if self._kind in DINOS:
+            self._text, self._shares = self._joined()
+        else:
+            self._text = self._apart()
         pictures = self._processor.image_processor
         size = {name: value for name, value in dict(pictures.size).items() if value}
         self.size = shown_size(size)
@@ -92,15 +96,16 @@ class OpenVocabularyDetector:
             width = height = max(width, height)
         return best(boxes * np.tile([width, height], 2), scores, image)
 
-    def _apart(self) -> tuple[dict[str, torch.Tensor], None]:
+    def _apart(self) -> dict[str, torch.Tensor]:
         """Return the tokens of each word, [words, tokens]."""
-        longest = self._model.config.text_config.max_position_embeddings
-        tokens = self._processor.tokenizer(list(self.classes), padding='max_length', max_length=longest,
-                                           return_attention_mask=True, return_tensors='pt')
-        if tokens['input_ids'].shape[1] > longest:
-            raise ConfigurationError(f'a word of the detector has more than {longest} tokens; choose a '
-                                     f'shorter one than {max(self.classes, key=len)!r}')
-        return {name: tokens[name] for name in ('input_ids', 'attention_mask')}, None
+        longest, read = self._model.config.text_config.max_position_embeddings, self._processor.tokenizer
+        for word in self.classes:
+            if len(read(word)['input_ids']) > longest:
+                raise ConfigurationError(f'{word!r} has more than {longest} tokens, as many as this detector '
+                                         'reads of a word; choose a shorter one')
+        tokens = read(list(self.classes), padding='max_length', max_length=longest,
+                      return_attention_mask=True, return_tensors='pt')
+        return {name: tokens[name] for name in ('input_ids', 'attention_mask')}
 
     def _joined(self) -> tuple[dict[str, torch.Tensor], np.ndarray]:
         """Return the tokens of one text of all words, and the shares [tokens, words] of tokens in a word."""
