@@ -10,12 +10,14 @@ from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_t
 from mpnp_ros.cli.output import UNKNOWN, from_to, macs, megabytes, seconds
 from mpnp_ros.questions.wording import TYPES
 from mpnp_world.demo.drive import Drive, sensors
-from mpnp_world.demo.screen import conversation
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
 
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
            'questions are chosen so that it is right about half of the time.')
+REAL_CAPTION = ('majority: the most frequent answer to each question about these frames, in six headings;\n'
+                'questions are chosen so that it is right about half of the time.\n'
+                'turned away: the same answers, held against what is true 120 degrees further round.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
     'latency: from question to answer, meanwhile and while nothing was trained.')
@@ -72,25 +74,33 @@ def score_cells(score: Score) -> tuple[str, str, str]:
     return f'{score.right} of {score.asked}', f'{score.percent:.0f}', f'{score.guess_percent:.0f}'
 
 
-def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
-    """Return the table of right answers about one frame, by type of question and plugged sensors."""
-    table = Table(title='Right by type of question', title_justify='left')
+def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]],
+                away: Sequence[str | None]) -> Table:
+    """Return the table of right answers about real frames, by type of question and plugged sensors, percent.
+
+    away: what would be true in a turned direction, for each question.
+    """
+    table = Table(title='Right by type of question, %', title_justify='left')
     table.add_column('question about')
-    for plugged in answers:
-        table.add_column(sensors(plugged), justify='right')
-    table.add_column('majority', justify='right')
+    for name in ('questions', *map(sensors, answers), 'majority', 'turned away'):
+        table.add_column(name, justify='right')
+    first = next(iter(answers.values()))
     for kind in (*TYPES, None):
         scores = [Score.of(of_type(exchanges, kind)) for exchanges in answers.values()]
-        if scores and scores[0].asked:
-            first = scores[0]
-            table.add_row(kind or 'all', *(f'{score.right} of {score.asked}' for score in scores),
-                          f'{first.guessed} of {first.asked}', style='' if kind else 'bold')
+        if scores[0].asked:
+            table.add_row(kind or 'all', f'{scores[0].asked}', *(f'{score.percent:.0f}' for score in scores),
+                          f'{scores[0].guess_percent:.0f}', f'{away_percent(first, away, kind):.0f}',
+                          style='' if kind else 'bold')
+    table.caption, table.caption_justify = REAL_CAPTION, 'left'
+    table.min_width = max(map(len, REAL_CAPTION.splitlines())) + 4
     return table
 
 
-def examples_table(exchanges: Sequence[Exchange]) -> Table:
-    """Return the table of a few right and a few wrong answers."""
-    return conversation([*examples(exchanges, True), *examples(exchanges, False)])
+def away_percent(exchanges: Sequence[Exchange], away: Sequence[str | None], kind: str | None) -> float:
+    """Return how many of the answers would be right in a turned direction, percent; kind: None: all."""
+    right = [exchange.answer == truth for exchange, truth in zip(exchanges, away, strict=True)
+             if kind in (None, exchange.type)]
+    return 100 * sum(right) / len(right) if right else math.nan
 
 
 def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:
