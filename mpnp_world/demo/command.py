@@ -131,13 +131,11 @@ class _Demo:
         with self._robot(processes, adapts=False, source=REPLAY, modalities=drive.sensors,
                          stamps=drive.stamps) as robot:
             processes.plug_in(drive.sensors)
-            with self._busy(STARTING):
-                drive.majority  # noqa: B018  # counted while the nodes start
+            with self._busy('writing the bag'):
                 bag = drive.bag()
             with processes.replay(bag, drive.sensors):
-                with self._busy('waiting for the first key frame'):
-                    robot.wait_until_ready((), self.arguments.timeout)
-                answers = interview(robot, drive, lambda answers: self.console.print(
+                majority = self._wait(robot, ())
+                answers = interview(robot, drive, majority, lambda answers: self.console.print(
                     real_line(answers), highlight=False))
                 looked = robot.parameters('camera_encoder', 'encoder') if CAMERA in drive.sensors else {}
         self.console.print(types_table(answers.by_sensors, answers.away))

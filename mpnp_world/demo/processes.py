@@ -64,9 +64,10 @@ class Processes(LoggedProcesses):
             'fusion': {'links': list(map(str, links)) or ['shipped']},
             'adaptation': {'initial_links': list(map(str, starts)) or ['shipped'],
                            'supervision': supervision},
-            'world': {'seed': seed},
-            'camera_encoder': {'encoder.tokens': 'detections', 'slop': slop,
-                               'timeout': slop / REPLAY_RATE + SET_TIMEOUT} if slop else {}}
+            'world': {'seed': seed}}
+        if slop:
+            chosen['camera_encoder'] = {'encoder.tokens': 'detections', 'slop': slop,
+                                        'timeout': slop / REPLAY_RATE + SET_TIMEOUT}
         own.write_text(yaml.safe_dump({
             f'/**/{node}': {'ros__parameters': {**PARAMETERS.get(node, {}), **chosen.get(node, {})}}
             for node in (*PARAMETERS, *(chosen.keys() - PARAMETERS.keys()))}))

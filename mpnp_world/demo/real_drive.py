@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.balance import Chooser, Majority
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
-from mpnp_ros.questions.key_frame import KeyFrame
+from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.comparison import AWAY
@@ -30,8 +29,6 @@ SHARED = Path('..', 'shared', 'data', 'nuscenes_keyframe')
 QUESTIONS, QUESTIONS_A_FRAME, PER_KIND = 40, 12, 20
 """Questions about a single key frame, about each of a drive, and of each kind to choose them from."""
 MOST_FRAMES = 40
-HEADINGS = 6
-"""Headings of the vehicle in which the most frequent answers are counted."""
 STAMPS_APART = 0.02
 """Seconds added to the time between the images of a key frame, so that they make one set."""
 
@@ -73,13 +70,6 @@ class RealDrive:
         """Return the time between the images of a key frame, and a little more, in seconds."""
         stamps = [[reading.stamp_ns for reading in frame.cameras.values()] or [0] for frame in self.frames]
         return max(max(each) - min(each) for each in stamps) / 1e9 + STAMPS_APART
-
-    @cached_property
-    def majority(self) -> Majority:
-        """The most frequent answers about these key frames, in several headings."""
-        return Majority.of(question for frame in self.frames for heading in range(HEADINGS)
-                           for question in scene_questions(
-                               frame.turned(heading * math.tau / HEADINGS), 0, PER_KIND, SCOPE))
 
     def frame(self, token: str) -> KeyFrame:
         """Return the key frame of a token."""
@@ -170,7 +160,7 @@ class RealAnswers:
         return max(self.moments, key=lambda moment: len(near(moment.frame)))
 
 
-def near(frame: KeyFrame) -> list[Any]:
+def near(frame: KeyFrame) -> list[AnnotatedObject]:
     """Return the true objects that questions are about."""
     return [item for item in frame.objects
             if item.distance <= SCOPE.max_distance and item.num_lidar_pts >= SCOPE.min_points]
@@ -192,13 +182,13 @@ class Asked(Protocol):
         """Ask about the present key frame."""
 
 
-def interview(robot: Asked, drive: RealDrive, passed: Callable[[RealAnswers], None]) -> RealAnswers:
+def interview(robot: Asked, drive: RealDrive, majority: Majority,
+              passed: Callable[[RealAnswers], None]) -> RealAnswers:
     """Ask about every key frame, the same questions with all sensors plugged and with each alone.
 
     passed: called after each key frame.  Raises NotAnsweringError if too many came without tokens.
     """
-    answers, chooser = RealAnswers(drive), Chooser(drive.majority)
-    truth = TrueObjects(SCOPE)
+    answers, chooser, truth = RealAnswers(drive), Chooser(majority), TrueObjects(SCOPE)
     number = QUESTIONS_A_FRAME if len(drive.frames) > 1 else QUESTIONS
     get_frame = robot.present_frame
     while len(answers.moments) + answers.skipped < len(drive.frames) or not answers.moments:
@@ -214,7 +204,7 @@ def interview(robot: Asked, drive: RealDrive, passed: Callable[[RealAnswers], No
         by_sensors = {}
         for plugged in drive.trials:
             robot.plug(plugged)
-            by_sensors[plugged] = [robot.ask(question, drive.majority.guess(question)) for question in asked]
+            by_sensors[plugged] = [robot.ask(question, majority.guess(question)) for question in asked]
         robot.plug(drive.sensors)
         elsewhere = truth.encode(frame.turned(AWAY))
         answers.moments.append(RealMoment(frame, sight, by_sensors, [

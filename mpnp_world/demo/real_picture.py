@@ -99,6 +99,12 @@ def found_objects(tokens: ModalityTokens) -> list[Found]:
     return found
 
 
+def known_categories(tokens: ModalityTokens) -> set[str]:
+    """Return the categories that an encoder of objects can tell at all."""
+    known = np.ones(len(CHANNELS), bool) if tokens.known is None or not len(tokens.known) else tokens.known
+    return {category for (category, _), is_known in zip(CHANNELS, known, strict=True) if is_known}
+
+
 def image_boxes(frame: KeyFrame, tokens: ModalityTokens,
                 parameters: Mapping[str, Any]) -> dict[str, list[tuple[np.ndarray, Found | None]]]:
     """Return boxes [4] in pixels by camera, each with its object; None: it is too far away to count.
@@ -188,7 +194,12 @@ def _camera(axes: Axes, frame: KeyFrame, name: str, boxes: Sequence[tuple[np.nda
         middle = math.atan2(ahead[1], ahead[0])
         seen = [item for item in found_objects(tokens) if _within(item.azimuth, middle, half)]
         true = [item for item in near(frame) if _within(math.atan2(*item.centre[1::-1]), middle, half)]
-        axes.text(.01, .025, f'counted in this view: {_counted(seen)}\nannotated: {_counted(true)}',
+        told = known_categories(tokens)
+        untold = [item for item in true if item.category not in told]
+        said = f'counted in this view: {_counted(seen)}\nannotated: ' + _counted(
+            [item for item in true if item.category in told])
+        said += f'; unknown to the detector: {_counted(untold)}' if untold else ''
+        axes.text(.01, .025, said,
                   transform=axes.transAxes, fontsize=8, color='white', va='bottom', linespacing=1.35,
                   bbox={'facecolor': 'black', 'alpha': .6, 'pad': 2.5, 'linewidth': 0})
 
@@ -242,20 +253,20 @@ def _from_above(axes: Axes, frame: KeyFrame, tokens: Mapping[str, ModalityTokens
 def _directions(axes: Axes, frame: KeyFrame, tokens: Mapping[str, ModalityTokens]) -> None:
     """Draw a table of the objects that are counted in each direction, and that are annotated there."""
     axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(len(RELATIONS) + 1.2, -.8))
+    axes.set(xlim=(0, 1), ylim=(len(RELATIONS) + 2.2, -.8))
     names = [name for name in (CAMERA, LIDAR) if name in tokens]
     columns = dict(zip((*(f'by {sensors([name])}' for name in names), 'annotated'),
                        np.linspace(.45, .95, len(names) + 1), strict=True))
     axes.text(0, -.2, 'Objects within 30 m, this key frame', fontsize=11, color=INK, weight='bold')
     for title, x in columns.items():
         axes.text(x, .75, title, fontsize=9, color=FAINT, ha='right')
-    for row, direction in enumerate(RELATIONS, 1):
-        axes.text(0, row + .75, direction, fontsize=9.5, color=INK)
+    for row, direction in enumerate((*RELATIONS, ''), 1):
+        axes.text(0, row + .75, direction or 'all', fontsize=9.5, color=INK)
         told = []
         for name in names:
-            there = [item for item in found_objects(tokens[name]) if relation(*item.place) == direction]
+            there = [item for item in found_objects(tokens[name]) if direction in ('', relation(*item.place))]
             told.append(f'{sum(item.probability for item in there):.1f}')
-        told.append(str(sum(relation(*item.centre[:2]) == direction for item in near(frame))))
+        told.append(str(sum(direction in ('', relation(*item.centre[:2])) for item in near(frame))))
         for x, text in zip(columns.values(), told, strict=True):
             axes.text(x, row + .75, text, fontsize=9.5, color=INK, ha='right')
 

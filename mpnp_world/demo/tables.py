@@ -13,10 +13,9 @@ from mpnp_world.demo.drive import Drive, sensors
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
 
 EXAMPLES = 4
-CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
+CAPTION = ('majority: the most frequent answer to each question on other simulated streets;\n'
            'questions are chosen so that it is right about half of the time.')
-REAL_CAPTION = ('majority: the most frequent answer to each question about these frames, in six headings;\n'
-                'questions are chosen so that it is right about half of the time.\n'
+REAL_CAPTION = (f'{CAPTION}\n'
                 'turned away: the same answers, held against what is true 120 degrees further round.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'

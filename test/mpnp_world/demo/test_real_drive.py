@@ -10,10 +10,13 @@ from rosbags.rosbag2 import Reader
 
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError, NotAnsweringError
+from mpnp_ros.questions.balance import Majority
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_world.demo import real_drive as demo_real
 from mpnp_world.demo.drive import BOTH, MOST_SKIPPED, SCOPE, Sight
 from mpnp_world.demo.real_drive import RealAnswers, RealDrive, find_drive, interview, near
+
+NOBODY = Majority({}, {})
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_tokens_have_the_stamps_of_the_sensors_also_when_the_bag_is_played_again
 def test_every_question_is_asked_with_all_sensors_and_with_each_alone(root):
     drive, told = find_drive(root), []
     robot = Robot(drive)
-    answers = interview(robot, drive, lambda answers: told.append(len(answers.moments)))
+    answers = interview(robot, drive, NOBODY, lambda answers: told.append(len(answers.moments)))
     assert told == list(range(1, len(drive.frames) + 1)) and robot.plugged == BOTH
     assert [moment.frame for moment in answers.moments] == list(drive.frames)
     assert list(answers.by_sensors) == [BOTH, ('camera',), ('lidar',)]
@@ -119,7 +122,7 @@ def test_every_question_is_asked_with_all_sensors_and_with_each_alone(root):
 
 
 def test_what_is_true_elsewhere_is_not_what_is_true_here(root):
-    answers = interview(Robot(drive := find_drive(root, whole=False)), drive, ignore)
+    answers = interview(Robot(drive := find_drive(root, whole=False)), drive, NOBODY, ignore)
     truths = [exchange.truth for exchange in answers.exchanges(BOTH)]
     same = sum(here == away for here, away in zip(truths, answers.away, strict=True))
     assert 0 < same < len(truths) and any('me' in exchange.question for exchange in answers.exchanges(BOTH))
@@ -127,9 +130,9 @@ def test_what_is_true_elsewhere_is_not_what_is_true_here(root):
 
 def test_lost_key_frames_are_left_out_but_not_for_ever(root):
     drive = find_drive(root)
-    answers = interview(Robot(drive, lost=1), drive, ignore)
+    answers = interview(Robot(drive, lost=1), drive, NOBODY, ignore)
     assert answers.skipped == 1 and len(answers.moments) == len(drive.frames) - 1
     alone = find_drive(root, whole=False)
-    assert len(interview(Robot(alone, lost=2), alone, ignore).moments) == 1
+    assert len(interview(Robot(alone, lost=2), alone, NOBODY, ignore).moments) == 1
     with pytest.raises(NotAnsweringError, match=f'{MOST_SKIPPED + 1} key frames came without tokens'):
-        interview(Robot(drive, lost=100), drive, ignore)
+        interview(Robot(drive, lost=100), drive, NOBODY, ignore)
