@@ -43,11 +43,10 @@ def test_without_egl_the_remedy_is_named(monkeypatch, capsys):
 def test_real_key_frames_need_no_egl(standin, monkeypatch, capsys):
     without_drawing(monkeypatch)
     shown = []
-    monkeypatch.setattr(demo._Demo, 'look_at', lambda self, drive: shown.append(
-        (drive.frames[0].scene, len(drive.frames))))
+    monkeypatch.setattr(demo._Demo, 'look_at', lambda self, drive: shown.append(drive.frames[0].scene))
     for options in (['--nuscenes'], []):
         assert main(['demo', *options, '--root', str(standin)]) == 0
-    assert shown[0] == ('scene-0001', 1) and shown[1][0] == 'scene-0001' and shown[1][1] > 1
+    assert shown == ['scene-0001'] * 2
     assert main(['demo', '--nuscenes']) == 2
     assert '--root' in capsys.readouterr().err
 

@@ -15,13 +15,15 @@ from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_world.demo import real_drive as demo_real
 from mpnp_world.demo.drive import BOTH, MOST_SKIPPED, SCOPE, Sight
 from mpnp_world.demo.real_drive import RealAnswers, RealDrive, find_drive, interview, near
+from mpnp_world.standin.writer import write_standin
 
 NOBODY = Majority({}, {})
 
 
-@pytest.fixture
-def root(standin) -> Path:
-    return standin
+@pytest.fixture(scope='module')
+def root(tmp_path_factory) -> Path:
+    """A root of one scene of two key frames."""
+    return write_standin(tmp_path_factory.mktemp('drive') / 'root', seed=3, scenes=1, key_frames=2)
 
 
 @pytest.fixture(autouse=True)
