@@ -124,21 +124,24 @@ class _Demo:
         from mpnp_world.demo.real_drive import interview
         from mpnp_world.demo.real_picture import draw_real
         from mpnp_world.demo.screen import real_line
-        from mpnp_world.demo.tables import types_table
+        from mpnp_world.demo.tables import directions_line, types_table
 
         self.console.print(f'[bold]Real frames[/]  {escape(drive.title)}; nothing was trained on them')
         processes = Processes(self.log, self.arguments.params_file, slop=drive.slop)
         with self._robot(processes, adapts=False, source=REPLAY, modalities=drive.sensors,
                          stamps=drive.stamps) as robot:
             processes.plug_in(drive.sensors)
-            with self._busy('writing the bag'):
+            with self._busy('writing the bag, starting encoders'):
                 bag = drive.bag()
+                robot.wait_for_encoders(drive.sensors)  # so that fusion has links to them before tokens come
             with processes.replay(bag, drive.sensors):
                 majority = self._wait(robot, ())
                 answers = interview(robot, drive, majority, lambda answers: self.console.print(
                     real_line(answers), highlight=False))
                 looked = robot.parameters('camera_encoder', 'encoder') if CAMERA in drive.sensors else {}
-        self.console.print(types_table(answers.by_sensors, answers.away))
+        self.console.print(types_table(answers.by_sensors))
+        if line := directions_line(answers.exchanges(drive.trials[0]), answers.away):
+            self.console.print(line, highlight=False)
         name = 'demo_real.png' if drive.whole else 'demo_nuscenes.png'
         self._end(draw_real(answers, looked, self.pictures / name))
 

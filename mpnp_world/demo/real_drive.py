@@ -123,7 +123,7 @@ def find_drive(root: Path | None = None, whole: bool = True) -> RealDrive | None
 class RealMoment:
     """A key frame, what the robot had of it, and the answers about it by the sensors that were plugged.
 
-    away: for each question, what would be true in a direction turned by 120 degrees; None: nothing.
+    away: for each question, what would be true in a direction turned by 120 degrees; None: it names none.
     """
 
     frame: KeyFrame
@@ -208,6 +208,7 @@ def interview(robot: Asked, drive: RealDrive, majority: Majority,
         robot.plug(drive.sensors)
         elsewhere = truth.encode(frame.turned(AWAY))
         answers.moments.append(RealMoment(frame, sight, by_sensors, [
-            rule_answer(question.text, elsewhere, CHANNELS) for question in asked]))
+            rule_answer(question.text, elsewhere, CHANNELS) if question.hops else None
+            for question in asked]))
         passed(answers)
     return answers

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from mpnp_world.demo.picture import (
     write_png,
 )
 from mpnp_world.demo.real_drive import RealAnswers, RealMoment, near
-from mpnp_world.demo.tables import away_percent, examples
+from mpnp_world.demo.tables import directions_line, examples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +156,7 @@ def draw_real(answers: RealAnswers, parameters: Mapping[str, Any], path: Path) -
     _from_above(figure.add_axes((.01, .02, .33, .427)), moment.frame, tokens)
     _directions(figure.add_axes((.36, .245, .28, .2)), moment.frame, tokens)
     _examples(figure.add_axes((.66, .03, .33, .415)), moment.answers[drive.trials[0]])
-    _types(figure.add_axes((.36, .05, .28, .14)), answers)
+    _types(figure.add_axes((.36, .075, .28, .115)), answers)
     number, count = 1 + answers.moments.index(moment), len(answers.moments)
     which = f'key frame {number} of {count}' if count > 1 else 'one key frame'
     figure.suptitle(f'Real frames, {moment.frame.scene}, {which}: what the robot detects, and its answers. '
@@ -288,7 +288,7 @@ def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
 
 
 def _types(axes: Axes, answers: RealAnswers) -> None:
-    """Draw bars by type of question and by plugged sensors, with the majority and the answers turned away."""
+    """Draw bars by type of question and by plugged sensors, with the majority."""
     by_sensors = answers.by_sensors
     first = by_sensors[answers.drive.trials[0]]
     kinds = [kind for kind in (*TYPES, None) if of_type(first, kind)]
@@ -300,10 +300,11 @@ def _types(axes: Axes, answers: RealAnswers) -> None:
                  label=sensors(plugged))
         for place, score in zip(places, scores, strict=True):
             axes.text(place, score.percent + 1, f'{score.percent:.0f}', ha='center', fontsize=7.5, color=INK)
-    for style, name, height in _lines(first, answers.away, kinds):
-        for place, value in enumerate(height):
-            axes.plot([place - .45, place + .45], [value] * 2, color=INK, lw=1.3, ls=style,
-                      label='' if place else name)
+    for place, kind in enumerate(kinds):
+        axes.plot([place - .45, place + .45], [Score.of(of_type(first, kind)).guess_percent] * 2, color=INK,
+                  lw=1.3, ls='--', label='' if place else 'majority')
+    axes.text(0, -.42, directions_line(first, answers.away).replace('; ', ';\n'), fontsize=8, color=INK,
+              transform=axes.transAxes, va='top')
     axes.set_xticks(range(len(kinds)), [f'{kind or "all"}\n{len(of_type(first, kind))}' for kind in kinds])
     axes.set(ylim=(0, 112), yticks=[])
     many = len(answers.moments)
@@ -312,13 +313,6 @@ def _types(axes: Axes, answers: RealAnswers) -> None:
     axes.legend(fontsize=7.5, ncols=5, frameon=False, loc='lower left', bbox_to_anchor=(-.02, 1.),
                 handlelength=1.4, columnspacing=.9)
     leave_open(axes)
-
-
-def _lines(exchanges: Sequence[Exchange], away: Sequence[str | None],
-           kinds: Sequence[str | None]) -> Iterator[tuple[str, str, list[float]]]:
-    """Yield the style, the name and the heights of what the bars are compared with."""
-    yield '--', 'majority', [Score.of(of_type(exchanges, kind)).guess_percent for kind in kinds]
-    yield ':', 'turned away', [away_percent(exchanges, away, kind) for kind in kinds]
 
 
 def _rectangle(corner: tuple[float, float], width: float, height: float, colour: str, style: str,

@@ -37,7 +37,7 @@ IDLE, TRAINING = 0, 2
 
 ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 120., 120., 300., 10.
 UNSEEN_TIMEOUT, PROBING_TIMEOUT = 3., 10.
-ENCODER_TIMEOUT = 120.
+ENCODER_TIMEOUT = 300.
 """Maximum waiting times, seconds."""
 TOGETHER = 4 * 10 ** 7
 """Nanoseconds by which tokens of a key frame may be off the stamp that they should have."""
@@ -223,11 +223,14 @@ class LiveVehicle:
         """Set the light of a phase and run the encoders of its sensors."""
         self._source.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
+        self.wait_for_encoders(phase.sensors)
 
+    def wait_for_encoders(self, modalities: Sequence[str]) -> None:
+        """Wait until the encoders of these modalities listen."""
         def heard(topic: str) -> bool:
             return self._node.count_subscribers(topic) > 1
 
-        for name in phase.sensors:
+        for name in modalities:
             self._wait(partial(heard, listening_topic(name)), ENCODER_TIMEOUT,
                        f'the {name} encoder has not subscribed')
 

@@ -142,11 +142,12 @@ def make_view(console: Console, diary: Diary) -> LiveView | PlainView:
 
 def real_line(answers: RealAnswers) -> str:
     """The newest real key frame on one line: right answers by the sensors that were plugged."""
-    moment, count = answers.moments[-1], len(answers.moments) + answers.skipped
+    moment = answers.moments[-1]
+    number = 1 + answers.drive.frames.index(moment.frame)
     scores = {sensors(plugged): Score.of(exchanges) for plugged, exchanges in moment.answers.items()}
     first = next(iter(scores.values()))
     told = ', '.join(f'{name} {score.right}' for name, score in scores.items())
-    return (f'  key frame {count:2d} of {len(answers.drive.frames)}: right of {first.asked:2d}: {told}, '
+    return (f'  key frame {number:2d} of {len(answers.drive.frames)}: right of {first.asked:2d}: {told}, '
             f'majority {first.guessed}')
 
 

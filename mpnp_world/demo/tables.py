@@ -15,8 +15,6 @@ from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
 EXAMPLES = 4
 CAPTION = ('majority: the most frequent answer to each question on other simulated streets;\n'
            'questions are chosen so that it is right about half of the time.')
-REAL_CAPTION = (f'{CAPTION}\n'
-                'turned away: the same answers, held against what is true 120 degrees further round.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
     'latency: from question to answer, meanwhile and while nothing was trained.')
@@ -73,33 +71,32 @@ def score_cells(score: Score) -> tuple[str, str, str]:
     return f'{score.right} of {score.asked}', f'{score.percent:.0f}', f'{score.guess_percent:.0f}'
 
 
-def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]],
-                away: Sequence[str | None]) -> Table:
-    """Return the table of right answers about real frames, by type of question and plugged sensors, percent.
-
-    away: what would be true in a turned direction, for each question.
-    """
+def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
+    """Return the table of right answers about real frames, by type of question and sensors, percent."""
     table = Table(title='Right by type of question, %', title_justify='left')
     table.add_column('question about')
-    for name in ('questions', *map(sensors, answers), 'majority', 'turned away'):
+    for name in ('questions', *map(sensors, answers), 'majority'):
         table.add_column(name, justify='right')
-    first = next(iter(answers.values()))
     for kind in (*TYPES, None):
         scores = [Score.of(of_type(exchanges, kind)) for exchanges in answers.values()]
         if scores[0].asked:
             table.add_row(kind or 'all', f'{scores[0].asked}', *(f'{score.percent:.0f}' for score in scores),
-                          f'{scores[0].guess_percent:.0f}', f'{away_percent(first, away, kind):.0f}',
-                          style='' if kind else 'bold')
-    table.caption, table.caption_justify = REAL_CAPTION, 'left'
-    table.min_width = max(map(len, REAL_CAPTION.splitlines())) + 4
+                          f'{scores[0].guess_percent:.0f}', style='' if kind else 'bold')
+    table.caption, table.caption_justify = CAPTION, 'left'
+    table.min_width = max(map(len, CAPTION.splitlines())) + 4
     return table
 
 
-def away_percent(exchanges: Sequence[Exchange], away: Sequence[str | None], kind: str | None) -> float:
-    """Return how many of the answers would be right in a turned direction, percent; kind: None: all."""
-    right = [exchange.answer == truth for exchange, truth in zip(exchanges, away, strict=True)
-             if kind in (None, exchange.type)]
-    return 100 * sum(right) / len(right) if right else math.nan
+def directions_line(exchanges: Sequence[Exchange], away: Sequence[str | None]) -> str:
+    """Return how many answers about a direction are right, and would be in another; empty: there are none.
+
+    away: what is true there, for each question; None: it names no direction.
+    """
+    pairs = [(exchange, truth) for exchange, truth in zip(exchanges, away, strict=True) if truth is not None]
+    right = sum(exchange.is_right for exchange, _ in pairs)
+    elsewhere = sum(exchange.answer == truth for exchange, truth in pairs)
+    return f'{len(pairs)} questions name a direction: {right} right; in a direction 120 degrees further ' \
+           f'round {elsewhere} of these answers would be' if pairs else ''
 
 
 def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:

@@ -27,7 +27,7 @@ from mpnp_world.demo.screen import (
     progress,
     real_line,
 )
-from mpnp_world.demo.tables import adaptations_table, examples, phases_table, types_table
+from mpnp_world.demo.tables import adaptations_table, directions_line, examples, phases_table, types_table
 
 STEPS = PHASES[LABELLED]
 DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
@@ -176,13 +176,18 @@ def test_examples_are_of_many_types():
 
 def test_types_are_counted_apart_and_together():
     both = [exchange(), exchange('no'), exchange(kind='count')]
-    text = shown(types_table({BOTH: both, ('camera',): [exchange('no')] * 2 + [exchange(kind='count')]},
-                             ['yes', 'no', None]))
+    text = shown(types_table({BOTH: both, ('camera',): [exchange('no')] * 2 + [exchange(kind='count')]}))
     assert 'status' not in text
     cells = {line.split()[1]: line.replace('│', ' ').split()[1:] for line in text.splitlines()
              if line.startswith('│')}
-    assert cells['exist'] == ['2', '50', '0', '0', '100']
-    assert cells['all'] == ['3', '67', '33', '0', '67']
+    assert cells['exist'] == ['2', '50', '0', '0']
+    assert cells['all'] == ['3', '67', '33', '0']
+
+
+def test_answers_about_a_direction_are_held_against_another_one():
+    said = directions_line([exchange(), exchange('no'), exchange()], ['yes', 'no', None])
+    assert said.startswith('2 questions name a direction: 1 right;') and ' 2 of these answers' in said
+    assert directions_line([exchange()], [None]) == ''
 
 
 def test_a_real_key_frame_is_one_line(standin):
