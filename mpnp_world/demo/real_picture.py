@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 AHEAD = ('cam_front_left', 'cam_front', 'cam_front_right')
 BEHIND = ('cam_back_left', 'cam_back', 'cam_back_right')
 SIZE = (16., 12.4)
-IMAGE_WIDTH = 800
+IMAGE_WIDTH, LAST_LABEL = 800, .74
+"""Pixels of the width of an image, and the share of it beyond which no label begins."""
+LONGEST = 74
+"""Letters of a question that are shown."""
 REACH = 34.
 """Metres shown to each side in the view from above."""
 LEAST = 0.3
@@ -157,7 +161,7 @@ def draw_real(answers: RealAnswers, parameters: Mapping[str, Any], path: Path) -
     _directions(figure.add_axes((.36, .245, .28, .2)), moment.frame, tokens)
     _examples(figure.add_axes((.66, .03, .33, .415)), moment.answers[drive.trials[0]])
     _types(figure.add_axes((.36, .075, .28, .115)), answers)
-    number, count = 1 + answers.moments.index(moment), len(answers.moments)
+    number, count = 1 + drive.frames.index(moment.frame), len(drive.frames)
     which = f'key frame {number} of {count}' if count > 1 else 'one key frame'
     figure.suptitle(f'Real frames, {moment.frame.scene}, {which}: what the robot detects, and its answers. '
                     'Nothing was trained on them.', x=.01, y=.988, ha='left', fontsize=13, color=INK)
@@ -184,7 +188,7 @@ def _camera(axes: Axes, frame: KeyFrame, name: str, boxes: Sequence[tuple[np.nda
         axes.add_patch(_rectangle((left, top), right - left, bottom - top, colour,
                                   '-' if item is None or item.moves > .5 else '--', 1.6 if item else .6))
         if item is not None and item.probability >= LEAST:
-            axes.text(min(max(left, 0), IMAGE_WIDTH * .8), max(top - 3, 14), item.label, fontsize=7.2,
+            axes.text(min(max(left, 0), IMAGE_WIDTH * LAST_LABEL), max(top - 3, 14), item.label, fontsize=7.2,
                       color='white', va='bottom', clip_on=True,
                       bbox={'facecolor': colour, 'alpha': .85, 'pad': 1, 'linewidth': 0})
     axes.set(xlim=(0, IMAGE_WIDTH), ylim=(reading.size[1] * shrunk, 0))
@@ -281,7 +285,8 @@ def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
               color=INK, weight='bold')
     for line, exchange in enumerate(chosen):
         colour = RIGHT if exchange.is_right else WRONG
-        axes.text(0, 1.3 + 2 * line, exchange.question, fontsize=9.5, color=INK)
+        asked = textwrap.shorten(exchange.question, LONGEST, placeholder=' ...')
+        axes.text(0, 1.3 + 2 * line, asked, fontsize=9.5, color=INK)
         truth = 'right' if exchange.is_right else f'true: {exchange.truth}'
         axes.text(.03, 2.15 + 2 * line, f'{exchange.answer or "no answer"}  ({truth})', fontsize=9.5,
                   color=colour)
