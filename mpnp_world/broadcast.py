@@ -5,7 +5,7 @@ published, because common ROS messages do not carry raw sound with a stamp.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,11 @@ from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, messag
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
-from mpnp_world.dataset.frames import WorldFrame
+from mpnp_world.dataset.frames import WorldFrame, WorldSweeps
 from mpnp_world.dataset.writer import CHANNELS, extrinsics, jpeg, scaled_intrinsics
 from mpnp_world.scene.identity import SceneIdentity
 from mpnp_world.scene.state import WorldState
 from mpnp_world.sensors.imu import InertialReading
-from mpnp_world.sensors.lidar import LidarSweep
 
 TRANSFORMS, ODOMETRY, IMU = 'tf2_msgs/msg/TFMessage', 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
@@ -93,29 +92,33 @@ class Broadcast:
 
     def frame(self, frame: WorldFrame) -> Iterator[Message]:
         """Sensor data, boxes and labelled questions of a key frame."""
-        state, stamp = frame.state, self.stamp_ns(frame.state.time)
-        for channel in self._channels:
-            yield from self._sensor(self._reading(channel, state), frame)
+        state = frame.state
+        stamp = self.stamp_ns(state.time)
+        yield from self._sensors(frame, self._channels.values())
         key_frame = replace(frame.key_frame(SceneIdentity(state.seed, state.conditions)), stamp_ns=stamp)
         yield self._message('/markers/annotations', self._make.annotations(key_frame))
         yield self._message('/labelled_questions', self._make.labelled_questions(
             stamp, key_frame.token, self._questions(key_frame)))
 
-    def sweep(self, sweep: LidarSweep, state: WorldState) -> Message:
-        """A LiDAR sweep between key frames."""
-        channel, = CHANNELS['lidar']
-        return self._cloud(self._reading(channel, state), sweep)
+    def sweeps(self, sweeps: WorldSweeps) -> Iterator[Message]:
+        """Sensor data between key frames, of the sensors that have some."""
+        names = {'camera': sweeps.images, 'lidar': sweeps.sweep, 'radar': sweeps.radars}
+        yield from self._sensors(sweeps, [name for name, data in names.items() if data])
 
-    def _reading(self, channel: str, state: WorldState) -> SensorReading:
-        """The description of the data of one sensor in a state."""
-        modality = self._channels[channel]
-        is_camera = modality == 'camera'
-        return SensorReading(
-            channel, modality, Path(), self.stamp_ns(state.time), True, extrinsics(channel), state.ego.pose,
-            np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
-            self._size if is_camera else None)
+    def _sensors(self, moment: WorldFrame | WorldSweeps, modalities: Collection[str]) -> Iterator[Message]:
+        """The data of all sensors of some modalities."""
+        stamp, pose = self.stamp_ns(moment.state.time), moment.state.ego.pose
+        for channel, modality in self._channels.items():
+            if modality not in modalities:
+                continue
+            is_camera = modality == 'camera'
+            reading = SensorReading(
+                channel, modality, Path(), stamp, isinstance(moment, WorldFrame), extrinsics(channel), pose,
+                np.array(scaled_intrinsics(channel, self._size)) if is_camera else None,
+                self._size if is_camera else None)
+            yield from self._sensor(reading, moment)
 
-    def _sensor(self, reading: SensorReading, frame: WorldFrame) -> Iterator[Message]:
+    def _sensor(self, reading: SensorReading, frame: WorldFrame | WorldSweeps) -> Iterator[Message]:
         """The data of one sensor; for a camera also its calibration."""
         name = f'/{reading.channel.lower()}'
         if reading.modality == 'camera':
@@ -123,13 +126,11 @@ class Broadcast:
                 reading, jpeg(frame.images[reading.channel])))
             yield self._message(f'{name}/camera_info', self._make.camera_info(reading))
         elif reading.modality == 'lidar':
-            yield self._cloud(reading, frame.sweep)
+            assert frame.sweep is not None  # it is asked for where there is one
+            points = frame.sweep.points.view([(field, '<f4') for field in LIDAR_FIELDS])[:, 0]
+            yield self._message(name, self._make.point_cloud(reading, points))
         else:
             yield self._message(name, self._make.point_cloud(reading, frame.radars[reading.channel].points))
-
-    def _cloud(self, reading: SensorReading, sweep: LidarSweep) -> Message:
-        points = sweep.points.view([(field, '<f4') for field in LIDAR_FIELDS])[:, 0]
-        return self._message(f'/{reading.channel.lower()}', self._make.point_cloud(reading, points))
 
     def _message(self, topic: str, message: Any) -> Message:
         return Message(topic, bytes(self._types.serialize_cdr(message, message.__msgtype__)))

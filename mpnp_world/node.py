@@ -52,15 +52,19 @@ class WorldOptions(Options):
     key_frame_rate: float = option(
         2.0, 'key frames per simulated second: images, sweeps, boxes and questions', unit='Hz', low=0.1,
         high=20.0)
-    sweep_lead: float = option(
-        0.5, 'time before a key frame at which there is one more LiDAR sweep, by which an encoder sees what '
-             'moves; 0, or as long as the time between key frames: none', unit='s', low=0.0, high=10.0)
     motion_rate: float = option(
         20.0,
         'messages on /clock, /odom and /tf per simulated second; the 100 readings of /imu are published with '
         'them', unit='Hz', low=1.0, high=100.0)
     sensors: tuple[str, ...] = option(
         ('camera', 'lidar', 'radar'), 'sensors of the vehicle', choices=tuple(CHANNELS))
+    sweeps: tuple[str, ...] = option(
+        ('camera', 'lidar'),
+        'those of the sensors that publish some time before each key frame as well, which shows what moves; '
+        'six images take as long as those of a key frame', choices=tuple(CHANNELS))
+    sweep_lead: float = option(
+        0.5, 'that time; 0, or as long as from key frame to key frame: nothing is published before',
+        unit='s', low=0.0, high=10.0)
     width: int = option(SMALL_SIZE[0], 'width of the images', unit='pixel', low=16, high=1600)
     height: int = option(SMALL_SIZE[1], 'height of the images', unit='pixel', low=16, high=900)
     questions: int = option(
@@ -190,31 +194,34 @@ class DrivingWorld(PlainNode):
             self.finish()
 
     def _drive(self) -> None:
-        """Advance tick by tick; every few ticks is a key frame, and a LiDAR sweep some time before it."""
+        """Advance tick by tick; every few ticks of a scene there are sweeps and then a key frame."""
         values = self.values
         tick = 1 / values.motion_rate
         ticks_a_frame = max(1, round(values.motion_rate / values.key_frame_rate))
-        lead = round(values.motion_rate * values.sweep_lead)  # a sweep comes so many ticks before a key frame
-        lead = lead if 'lidar' in values.sensors and lead < ticks_a_frame else 0
+        lead = round(values.motion_rate * values.sweep_lead)  # sweeps come so many ticks before a key frame
+        sweeping = set(values.sweeps) & set(values.sensors) if 0 < lead < ticks_a_frame else set()
+        first = lead if sweeping else 0  # a scene begins with sweeps, so that they are of its own streets
+        ticks = index = 0
         sensors = Sensors(values.sensors, (values.width, values.height))
         tour = Tour(values.seed, self._conditions, values.scene_duration)
-        for number in range(round(values.duration / tick)):
+        for _ in range(round(values.duration / tick)):
             if not self._pace.wait(tick):
                 return
-            tour.conditions = self._conditions
+            tour.conditions, left_behind = self._conditions, tour.left_behind
             before, state = tour.step(tick)
+            ticks = 0 if tour.left_behind > left_behind else ticks
             self._broadcast.enter(tour.left_behind)
             self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
             self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
             self._publish(self._broadcast.motion(state))
-            if number % ticks_a_frame == 0:
+            if ticks % ticks_a_frame == first:
                 self._hold()
-                self._publish(self._broadcast.frame(sensors.perceive(state, number // ticks_a_frame)))
+                self._publish(self._broadcast.frame(sensors.perceive(state, index)))
                 self.diagnostics.count('key frames')
-            elif lead and (number + lead) % ticks_a_frame == 0:
-                between = sensors.perceive_sweeps(state, (number + lead) // ticks_a_frame, {'lidar'}).sweep
-                assert between is not None  # it was asked for
-                self._publish([self._broadcast.sweep(between, state)])
+                index += 1
+            elif ticks % ticks_a_frame == 0:
+                self._publish(self._broadcast.sweeps(sensors.perceive_sweeps(state, index, sweeping)))
+            ticks += 1
         log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
         log.info(f'the world ended after {values.duration:g} s')
 

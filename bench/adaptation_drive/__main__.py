@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_work_options(parser, 'drives', 'adaptation.json, .md and .png')
     parser.add_argument('--supervision', nargs='+', choices=tuple(PHASES), default=list(PHASES))
     parser.add_argument('--note', default='', help='remark for the page, e.g. on the machine')
-    parser.add_argument('--seconds', type=float, default=90.,
-                        help='duration of each drive without adaptation, s')
+    parser.add_argument('--questions', type=int, default=576,
+                        help='questions of each drive, about, besides those until links are adapted')
     options = parser.parse_args(arguments)
     own_domain()
     majority = count_majority(SCOPE, QUESTIONS_A_KIND)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for supervision in options.supervision:
             run = options.work / f'{supervision}-{seed}'
             if not (run / 'drive.json').is_file():
-                drive_once(options.study, seed, supervision, options.seconds, run, majority)
+                drive_once(options.study, seed, supervision, options.questions, run, majority)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in seeds]
     held = HeldOutEvaluation(options.study, options.work)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Path,
+def drive_once(study: Path, seed: int, supervision: str, questions: int, run: Path,
                majority: Majority) -> None:
     """Run one drive; its links and its log stay in the folder `run`."""
     from rich.console import Console
@@ -90,7 +90,7 @@ def drive_once(study: Path, seed: int, supervision: str, seconds: float, run: Pa
         with processes.world():
             robot.wait_until_ready([CAMERA], READY)
             with make_view(Console(width=160), robot.diary) as view:
-                drive = drive_through(robot, PHASES[supervision], seconds, majority, view)
+                drive = drive_through(robot, PHASES[supervision], questions, majority, view)
     write_file(run / 'drive.json', json.dumps(as_dict(drive, seed, supervision)).encode())
 
 

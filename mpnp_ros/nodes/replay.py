@@ -7,6 +7,7 @@ publishes ``/clock``; a change of ``rate`` or ``paused`` takes effect at once.
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -37,6 +39,9 @@ class ReplayOptions(Options):
     rate: float = option(1.0, 'speed; 1 is real time', low=0.01, high=100.0, change=Change.LIVE)
     paused: bool = option(
         False, 'whether playback is paused; may be true at start', change=Change.LIVE)
+    hold: str = option(
+        '', 'topic after whose messages playback pauses until `paused` is set to false; other messages of '
+            'the same moment come first; empty: none')
     start: float = option(0.0, 'where in the bag to begin', unit='s', low=0.0)
     loop: bool = option(False, 'whether to start again at the end')
     loop_period: float = option(0.5, 'minimum bag time between two starts of the loop', unit='s', low=0.0)
@@ -56,6 +61,8 @@ class ReplayOptions(Options):
 
 
 PARAMETERS = ReplayOptions
+SAME_MOMENT_NS = 20 * 10 ** 6
+"""Messages that are later by no more come before a pause that ``hold`` makes."""
 STILL_PERIOD = 0.5
 """Seconds between two /clock messages during a pause, for nodes that start meanwhile."""
 ACKNOWLEDGED_WITHIN = 5.0
@@ -153,11 +160,17 @@ class Replay(PlainNode):
             self._wait_for_subscribers()
             self._publish_opening()
             self.diagnostics.state(OK, 'playing')
+            hold_ns: float = math.inf
             for message in self._player.play():
+                if message.stamp_ns > hold_ns:
+                    self._hold()
+                    hold_ns = math.inf
                 self._clock_changed.set()
                 if message.stamp_ns > self._told_ns + JUMP_NS:  # a gap was skipped
                     self._publish_time()
                 self._publish(message)
+                if message.topic == self.values.hold:
+                    hold_ns = message.stamp_ns + SAME_MOMENT_NS
             self._publish_time()
         except Exception as error:
             self.get_logger().fatal(str(error) if isinstance(error, MpnpError) else traceback.format_exc())
@@ -167,6 +180,12 @@ class Replay(PlainNode):
                 self.get_logger().info('the bag is over; /clock has stopped' if self._ticks
                                        else 'the bag is over')
             self.finish()
+
+    def _hold(self) -> None:
+        """Pause until ``paused`` is set to false."""
+        self.set_parameters([RosParameter('paused', value=True)])
+        while self._player.paused and not self._stopping.wait(0.02):
+            pass
 
     def _publish(self, message: BagMessage) -> None:
         publisher = self._bag_publishers.get(message.topic)

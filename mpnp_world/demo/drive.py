@@ -4,10 +4,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,8 +24,9 @@ BOTH = (CAMERA, LIDAR)
 SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
 """Scope of the questions that the shipped links were trained on."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
-LONGEST_PAUSE, LONGEST_ADAPTATION = 300., 1200.
-"""Seconds after which a phase ends without its adaptation: if none is in progress, and in total."""
+MOST_IDLE_FRAMES, MOST_ADAPTATIONS = 60, 3
+"""A phase ends without adapted links after so many key frames at which nothing was trained, or after so many
+adaptations."""
 
 MAJORITY_SEEDS, MAJORITY_FRAMES, MAJORITY_INTERVAL = range(60), 8, 3.0
 """Scenes on which majority answers are counted, their key frames, and seconds between these."""
@@ -36,36 +37,36 @@ MAJORITY_FILE = 'majority.json'
 class Phase:
     """A part of the drive.
 
-    title: for display.  sensors: running encoders.  share: of the time, relative to others; 0: until a
-    training has ended and links to all of its sensors are in use.  without: the title if they are not.
+    title: for display.  sensors: running encoders.  share: of the questions, relative to others; 0: until
+    trained links to its new sensors are in use.  without: the title if they are not.
     """
 
     name: str
     title: str
     light: str
     sensors: tuple[str, ...]
-    share: float = 0.
+    share: int = 0
     without: str = ''
 
     @property
     def adapts(self) -> bool:
-        """Return whether it lasts until adapted links are in use."""
+        """Return whether it lasts until trained links are in use."""
         return not self.share
 
 
-DAY = Phase('day', 'day, camera', 'day', (CAMERA,), 3)
+DAY = Phase('day', 'day, camera', 'day', (CAMERA,), 4)
 PHASES = {
     LABELLED: (
         DAY, Phase('dusk', 'dusk, camera', 'dusk', (CAMERA,), 1),
-        Phase('night', 'night, camera', 'night', (CAMERA,), 3),
+        Phase('night', 'night, camera', 'night', (CAMERA,), 4),
         Phase('plugged', 'night, a LiDAR is plugged in', 'night', BOTH),
-        Phase('adapted', 'night, adapted', 'night', BOTH, 4, 'night, not adapted'),
-        Phase('morning', 'morning, both', 'day', BOTH, 3)),
+        Phase('adapted', 'night, adapted', 'night', BOTH, 6, 'night, not adapted'),
+        Phase('morning', 'morning, both', 'day', BOTH, 5)),
     DISTILLED: (
         DAY, Phase('plugged', 'day, a LiDAR is plugged in; the camera teaches it', 'day', BOTH),
         Phase('dusk', 'dusk, both', 'dusk', BOTH, 1),
-        Phase('night', 'night, adapted', 'night', BOTH, 5, 'night, not adapted'),
-        Phase('morning', 'morning, both', 'day', BOTH, 3))}
+        Phase('night', 'night, adapted', 'night', BOTH, 8, 'night, not adapted'),
+        Phase('morning', 'morning, both', 'day', BOTH, 5))}
 """Phases by supervision: labelled questions at night, or the camera by day."""
 
 
@@ -78,12 +79,15 @@ def sensors(names: Iterable[str]) -> str:
 class Sight:
     """Published sensor data of one key frame.
 
-    images: JPEG bytes by camera, such as cam_front.  points: [N, 3] metres, vehicle's frame.
+    images: JPEG bytes by camera, such as cam_front.  points: [N, 3] metres, sensor's frame.  tokens: messages
+    of the encoders, by modality.  key_frame: its token.
     """
 
     stamp_ns: int
     images: dict[str, bytes] = field(default_factory=dict)
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    key_frame: str = ''
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Event:
     """An event noticed or caused by the system.  seconds: since the start of the drive.
 
     kind: state (of a modality, in `text` as 'lidar healthy'), decision, stage (of an adaptation), links (a
-    new version in use) or phase (of the drive).
+    new version in use), phase (of the drive) or given up (an adaptation that a phase waits for, and why).
     """
 
     seconds: float
@@ -130,8 +134,7 @@ class DriveMoment:
 class Drive:
     """The drive so far.
 
-    skipped: key frames without tokens.  waiting: since when, on the monotonic clock, a phase that adapts has
-    had no adaptation in progress.
+    skipped: key frames without tokens.
     """
 
     phases: Sequence[Phase]
@@ -139,7 +142,6 @@ class Drive:
     events: list[Event] = field(default_factory=list)
     adaptations: list[Costs] = field(default_factory=list)
     skipped: int = 0
-    waiting: float = 0.
 
     def skip(self) -> None:
         """Record a key frame without tokens.  Raises NotAnsweringError if there are too many of them."""
@@ -160,6 +162,11 @@ class Drive:
         """Return the seconds of the first event of a kind whose text contains something; None without one."""
         return next((event.seconds for event in self.events
                      if event.kind == kind and text in event.text and event.seconds >= after), None)
+
+    @property
+    def given_up(self) -> str:
+        """Return why an adaptation was given up; empty: none was."""
+        return next((event.text for event in self.events if event.kind == 'given up'), '')
 
     def latencies(self, training: bool) -> np.ndarray:
         """Return [n] seconds of questions asked while links were trained, or while none were."""
@@ -184,6 +191,13 @@ class Vehicle(Protocol):
         start: seconds of the monotonic clock, the origin of event times.
         """
 
+    def adapted(self, modalities: Collection[str]) -> bool:
+        """Return whether the links in use to all of these were trained on the way."""
+
+    @property
+    def decision(self) -> str:
+        """Return why something is trained or not."""
+
 
 class View(Protocol):
     """Display of the drive."""
@@ -198,66 +212,64 @@ class View(Protocol):
         """Show a completed key frame."""
 
 
-def drive_through(vehicle: Vehicle, phases: Sequence[Phase], seconds: float, majority: Majority,
+def drive_through(vehicle: Vehicle, phases: Sequence[Phase], questions: int, majority: Majority,
                   view: View) -> Drive:
     """Drive through the phases, at least one key frame each, and ask at each of them.
 
-    seconds: of all phases that do not wait for an adaptation.  Without adaptation, later phases have their
-    title ``without``.
+    questions: of all phases that do not wait for an adaptation, about.  Without adaptation, later phases have
+    their title ``without``.
     """
     drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
     total = sum(phase.share for phase in phases)
+    own: list[Event] = []
     for place in range(len(phases)):
         phase = drive.phases[place]
         vehicle.enter(phase)
         view.entered(phase)
-        drive.events.append(Event(time.monotonic() - start, 'phase', phase.title))
-        before, began = len(drive.adaptations), time.monotonic()
-        drive.waiting = began
+        own.append(Event(time.monotonic() - start, 'phase', phase.title))
+        before = len(drive.adaptations)
         while True:
             frame = vehicle.next_frame(phase.sensors)
             if frame is None:
                 drive.skip()
                 continue
-            sight, questions = frame
+            sight, labelled = frame
             exchanges: list[Exchange] = []
-            for question in chooser.choose(questions, QUESTIONS_A_FRAME):
+            for question in chooser.choose(labelled, QUESTIONS_A_FRAME):
                 exchanges.append(vehicle.ask(question, majority.guess(question)))
                 view.answered(drive, phase, exchanges)
             events, drive.adaptations = vehicle.news(start)
-            entered = [event for event in drive.events if event.kind == 'phase']
-            drive.events = sorted([*entered, *events], key=lambda event: event.seconds)
             drive.moments.append(DriveMoment(phase, time.monotonic() - start, exchanges, sight))
-            view.passed(drive, drive.moments[-1])
-            passed = time.monotonic() - began
-            if phase.adapts and has_adapted(drive, phase, before):
-                break
-            if phase.adapts and _is_given_up(drive, passed):
+            adapted = phase.adapts and has_adapted(drive, phase, vehicle)
+            given_up = phase.adapts and not adapted and is_given_up(drive, phase, before)
+            if given_up:
+                own.append(Event(time.monotonic() - start, 'given up', vehicle.decision))
                 drive.phases = [*drive.phases[:place + 1], *(
                     replace(later, title=later.without or later.title) for later in drive.phases[place + 1:])]
-                break
-            if not phase.adapts and passed >= seconds * phase.share / total:
+            drive.events = sorted([*own, *events], key=lambda event: event.seconds)
+            view.passed(drive, drive.moments[-1])
+            if adapted or given_up or (
+                    not phase.adapts and len(drive.exchanges(phase)) >= questions * phase.share / total):
                 break
     return drive
 
 
-def has_adapted(drive: Drive, phase: Phase, before: int = 0) -> bool:
-    """Return whether a training after adaptation ``before`` has ended, and answers use the new sensors.
-
-    The newest answer shows whether links to them are in use.
-    """
-    trained = any(costs.steps for costs in drive.adaptations[before:])
+def has_adapted(drive: Drive, phase: Phase, vehicle: Vehicle) -> bool:
+    """Return whether the newest answer uses the new sensors of a phase, and trained links to them."""
     exchanges = drive.exchanges(phase)
     new = set(phase.sensors) - set(drive.phases[0].sensors)
-    return trained and bool(exchanges) and new <= set(exchanges[-1].used)
+    return bool(exchanges) and new <= set(exchanges[-1].used) and vehicle.adapted(new)
 
 
-def _is_given_up(drive: Drive, seconds: float) -> bool:
-    """Return whether a phase that adapts has waited long enough; a running adaptation is waited for."""
-    exchanges = drive.exchanges()
-    if exchanges and exchanges[-1].training:
-        drive.waiting = time.monotonic()
-    return seconds >= LONGEST_ADAPTATION or time.monotonic() - drive.waiting >= LONGEST_PAUSE
+def is_given_up(drive: Drive, phase: Phase, before: int) -> bool:
+    """Return whether a phase has waited long enough; a running adaptation is waited for.
+
+    before: number of adaptations before the phase.
+    """
+    answers = [moment.exchanges[-1] for moment in drive.moments if moment.phase is phase and moment.exchanges]
+    idle = [answer for answer in answers if not answer.training]
+    return not (answers and answers[-1].training) and (
+        len(idle) >= MOST_IDLE_FRAMES or len(drive.adaptations) - before >= MOST_ADAPTATIONS)
 
 
 def count_majority(scope: Scope, per_kind: int) -> Majority:

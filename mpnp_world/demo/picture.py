@@ -1,25 +1,20 @@
-"""Pictures of the demo: the drive with its timeline, and the real key frame."""
+"""The picture of the drive, with its timeline."""
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_type, p95
+from mpnp_ros.cli.exchanges import interval, milliseconds, p95
 from mpnp_ros.cli.output import UNKNOWN
-from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
-from mpnp_ros.poses import box_corners
-from mpnp_ros.questions.vocabulary import CATEGORIES
-from mpnp_ros.questions.wording import TYPES
 from mpnp_ros.training.evaluation import Share
 from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, Drive, DriveMoment, sensors
-from mpnp_world.demo.real_scene import RealScene
-from mpnp_world.demo.tables import adaptation_cells, examples, score_cells
+from mpnp_world.demo.tables import adaptation_cells, score_cells
 from mpnp_world.demo.timeline import Course, Milestone, adaptations, milestones, moving_sums, phase_spans
 from mpnp_world.sensors.rig import LIDAR as WORLD_LIDAR
 
@@ -40,13 +35,10 @@ ROW, GAP = .0205, 8.
 """Height of a row of labels, and pixels between two labels in it."""
 
 FRONT = 'cam_front'
-AHEAD = ('cam_front_left', FRONT, 'cam_front_right')
-BEHIND = ('cam_back_left', 'cam_back', 'cam_back_right')
 WIDTH, DPI, CAPTION = 480, 100, 52
-NEAR, FAR = 27., 40.
-"""Metres shown to either side in views from above, of the simulated streets and of real ones."""
+NEAR = 27.
+"""Metres shown to either side in the view from above."""
 WRONG = '#cf222e'
-BAR_COLOURS = ('#1a7f37', '#e3a008', '#0969da')
 
 
 def draw_timeline(figure: Figure, canvas: FigureCanvasAgg, drive: Drive) -> None:
@@ -63,7 +55,7 @@ def draw_timeline(figure: Figure, canvas: FigureCanvasAgg, drive: Drive) -> None
             strip.axvspan(begin, finish, color=SKY[phase.light], lw=0, zorder=0)
         for milestone in found:
             strip.axvline(milestone.seconds, color=FAINT, lw=.8, zorder=1)
-        _plain(strip)
+        leave_open(strip)
     _accuracy(accuracy, course)
     _rests(rests, course)
     _latency(latency, course)
@@ -157,45 +149,27 @@ def _latency(axes: Axes, course: Course) -> None:
 
 def draw_drive(drive: Drive, path: Path) -> Path:
     """Write the picture of the drive as a PNG and return its path."""
-    figure, canvas = _figure((16, 10))
+    figure, canvas = new_figure((16, 10))
     for place, light in ((0, 'day'), (1, 'night')):
         # The first key frame by day, the last at night, of those with the most questions.
         moment = max((moment for moment in (drive.moments if light == 'day' else drive.moments[::-1])
                       if moment.phase.light == light),
                      key=lambda moment: (len(moment.exchanges), len(moment.sight.images)), default=None)
         axes = figure.add_axes((LEFT + .19 * place, .78, .18, .162))
-        _image(axes, moment.sight.images.get(FRONT) if moment else None, FRONT)
+        show_image(axes, moment.sight.images.get(FRONT) if moment else None, FRONT)
         _talk(axes, light, moment)
     above = figure.add_axes((LEFT + .38, .78, .18, .162))
-    _sweep(above, WORLD_LIDAR.pose.apply(moment.sight.points) if moment else np.zeros((0, 3)), NEAR,
+    show_sweep(above, WORLD_LIDAR.pose.apply(moment.sight.points) if moment else np.zeros((0, 3)), NEAR,
            NEAR * 9 / 16)
     _phases(figure.add_axes((LEFT + .58, .735, .35, .215)), drive)
     draw_timeline(figure, canvas, drive)
     figure.suptitle('mpnp_ros: a drive through the embedded world, from day into night; what it noticed, '
                     'decided and trained by itself', x=LEFT, ha='left', fontsize=13, color=INK)
-    return _write(canvas, path)
+    return write_png(canvas, path)
 
 
-def draw_key_frame(scene: RealScene, answers: Mapping[tuple[str, ...], Sequence[Exchange]],
-                   path: Path) -> Path:
-    """Write the picture of the real key frame as a PNG and return its path."""
-    figure, canvas = _figure((16, 10))
-    grid = figure.add_gridspec(3, 4, height_ratios=(1, 1, 1.7), left=.02, right=.985, top=.94, bottom=.05,
-                               wspace=.06, hspace=.12)
-    for row, names in enumerate((AHEAD, BEHIND)):
-        for column, name in enumerate(names):
-            reading = scene.frame.cameras.get(name.upper())
-            _image(figure.add_subplot(grid[row, column]), read_sensor_file(reading.path) if reading else None,
-                   name)
-    _annotated_sweep(figure.add_subplot(grid[:2, 3]), scene)
-    _examples(figure.add_subplot(grid[2, :2]), answers[BOTH])
-    _types(figure.add_subplot(grid[2, 2:]), answers)
-    figure.suptitle(f'Real nuScenes, {scene.title}; links not trained on nuScenes', x=.02, ha='left',
-                    fontsize=13, color=INK)
-    return _write(canvas, path)
-
-
-def _figure(size: tuple[float, float]) -> tuple[Figure, FigureCanvasAgg]:
+def new_figure(size: tuple[float, float]) -> tuple[Figure, FigureCanvasAgg]:
+    """Return an empty figure of a size in inches, and its canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -203,26 +177,27 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, FigureCanvasAgg]:
     return figure, FigureCanvasAgg(figure)
 
 
-def _write(canvas: FigureCanvasAgg, path: Path) -> Path:
+def write_png(canvas: FigureCanvasAgg, path: Path) -> Path:
+    """Write a PNG and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.print_png(path)
     return path
 
 
-def _image(axes: Axes, jpeg: bytes | None, name: str) -> None:
-    """Draw a camera image with its name."""
+def show_image(axes: Axes, jpeg: bytes | None, name: str, width: int = WIDTH) -> None:
+    """Draw a camera image with its name; width: pixels that it is shrunk to."""
     axes.set_axis_off()
     if jpeg is None:
         axes.text(.5, .5, f'no {name}', ha='center', color=FAINT)
         return
     with Image.open(io.BytesIO(jpeg)) as image:
-        image.draft('RGB', (WIDTH, WIDTH))
-        axes.imshow(image.convert('RGB').resize((WIDTH, WIDTH * image.height // image.width)))
+        image.draft('RGB', (width, width))
+        axes.imshow(image.convert('RGB').resize((width, width * image.height // image.width)))
     axes.text(.015, .96, name, transform=axes.transAxes, va='top', color='white', fontsize=9,
               bbox={'facecolor': 'black', 'alpha': .55, 'pad': 2, 'linewidth': 0})
 
 
-def _sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
+def show_sweep(axes: Axes, points: np.ndarray, reach: float, height: float) -> None:
     """Draw LiDAR points [N, 3] from above, heading up; reach, height: metres to the sides, ahead."""
     axes.set(xlim=(-reach, reach), ylim=(-height, height), xticks=[], yticks=[], aspect='equal')
     axes.scatter(-points[:, 1], points[:, 0], s=.35, c=np.clip(points[:, 2], -1, 4), cmap='viridis',
@@ -264,64 +239,7 @@ def _phases(axes: Axes, drive: Drive) -> None:
     axes.set(xlim=(0, 1), ylim=(len(lines) + len(below), -.6))
 
 
-def _annotated_sweep(axes: Axes, scene: RealScene) -> None:
-    """Draw the LiDAR points and the annotated boxes from above."""
-    from matplotlib import colormaps
-
-    lidar = scene.frame.lidar
-    points = (lidar.extrinsics.apply(read_lidar(lidar.path)[:, :3].astype(float)) if lidar
-              else np.zeros((0, 3)))
-    _sweep(axes, points, FAR, FAR)
-    colours = dict(zip(CATEGORIES, colormaps['tab10'].colors, strict=True))
-    shown = [item for item in scene.frame.objects if max(map(abs, item.centre[:2])) < FAR]
-    for item in shown:
-        outline = box_corners(item.centre, item.size, item.yaw)[:4, :2]
-        axes.fill(-outline[:, 1], outline[:, 0], facecolor='none', edgecolor=colours[item.category], lw=1.2)
-    for name in sorted({item.category for item in shown}):
-        axes.plot([], [], color=colours[name], lw=2, label=name)
-    axes.legend(fontsize=7.5, loc='lower left', framealpha=.85, ncols=2)
-
-
-def _examples(axes: Axes, exchanges: Sequence[Exchange]) -> None:
-    """Draw some right and some wrong answers."""
-    axes.set_axis_off()
-    chosen = [*examples(exchanges, True), *examples(exchanges, False)]
-    axes.set(xlim=(0, 1), ylim=(10, -.6))
-    score = Score.of(exchanges)
-    axes.text(0, 0, f'Camera + LiDAR plugged: {score.right} of {score.asked} right, such as', fontsize=11,
-              color=INK, weight='bold')
-    for x, name in ((0, 'question'), (.7, 'answer'), (.87, 'truth')):
-        axes.text(x, 1, name, fontsize=9, color=FAINT)
-    for line, exchange in enumerate(chosen, 2):
-        colour = RIGHT if exchange.is_right else WRONG
-        for x, text, ink in ((0, exchange.question, INK), (.7, exchange.answer, colour),
-                             (.87, exchange.truth, INK)):
-            axes.text(x, line, text, fontsize=9.5, color=ink)
-
-
-def _types(axes: Axes, answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> None:
-    """Draw bars by type of question and by plugged modalities."""
-    kinds = [kind for kind in (*TYPES, None) if of_type(answers[BOTH], kind)]
-    for number, (plugged, exchanges) in enumerate(answers.items()):
-        scores = [Score.of(of_type(exchanges, kind)) for kind in kinds]
-        places = np.arange(len(kinds)) + .26 * (number - 1)
-        axes.bar(places, [score.percent for score in scores], .24, color=BAR_COLOURS[number],
-                 label=sensors(plugged))
-        for place, score in zip(places, scores, strict=True):
-            axes.text(place, score.percent + 1, f'{score.percent:.0f}', ha='center', fontsize=8, color=INK)
-    for place, kind in enumerate(kinds):
-        score = Score.of(of_type(answers[BOTH], kind))
-        axes.plot([place - .4, place + .4], [score.guess_percent] * 2, color=INK, lw=1.2, ls='--',
-                  label='' if place else 'majority')
-    names = [f'{kind or "all"}\n{len(of_type(answers[BOTH], kind))}' for kind in kinds]
-    axes.set_xticks(range(len(kinds)), names)
-    axes.set(ylim=(0, 112), yticks=[])
-    axes.set_title('right answers by type of question, %', fontsize=10, color=INK, loc='left')
-    axes.legend(fontsize=8.5, ncols=4, frameon=False, loc='upper right')
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
+def leave_open(axes: Axes) -> None:
     """Leave the upper and the right edge open, and set the size and colour of ticks."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)

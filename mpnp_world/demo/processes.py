@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from mpnp_ros.bags.questions import TOPIC
 from mpnp_ros.cli.node_processes import (
     OVERLAYS,
     LoggedProcesses,
@@ -16,23 +17,29 @@ from mpnp_ros.cli.node_processes import (
     node_process,
     source_files,
 )
+from mpnp_ros.methods.link_files import read_manifest
+from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo.drive import BOTH, SCOPE
 
 SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
 """A seed that nothing was trained on, seconds between key frames, and duration of a scene, seconds."""
+STEPS, LONGEST_TRAINING = 48, 1200.0
+"""Steps of a training, the same on every machine, and the seconds after which it ends earlier."""
 QUESTIONS_A_KIND = 20
+REPLAY_RATE, SET_TIMEOUT = 0.5, 0.25
+"""Speed of real drives, and seconds that a set of images waits beyond the time between them."""
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
     'fusion': {'stale_after': 60.0,  # the world stands still while questions are asked
                'quality_weight': 0.6, 'modalities': list(BOTH)},
     'adaptation': {'modalities': list(BOTH), 'min_interval': 5.0, 'min_healthy_duration': 1.0,
-                   'budget_duration': 60.0, 'min_paired_moments': 14},
-    'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH), 'width': 400, 'height': 225,
-              'key_frame_rate': 1 / INTERVAL, 'motion_rate': 5.0, 'scene_duration': SCENE_SECONDS,
+                   'steps': STEPS, 'budget_duration': LONGEST_TRAINING, 'min_paired_moments': 14},
+    'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH),
+              'key_frame_rate': 1 / INTERVAL, 'motion_rate': 6.0, 'scene_duration': SCENE_SECONDS,
               'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
               'question_points': SCOPE.min_points, 'question_anchors': SCOPE.anchors},
-    'replay': {'loop': True, 'loop_period': 2.0},
+    'replay': {'hold': TOPIC, 'loop': True, 'loop_period': 2.0, 'rate': REPLAY_RATE},
 }
 
 
@@ -41,11 +48,13 @@ class Processes(LoggedProcesses):
 
     links: folders of the links in use at the start.  starts: folders of links that new links may start from.
     Both default to the shipped links.  supervision: that of the adaptation node.  params_files: of the user,
-    read last.
+    read last.  slop: seconds between images of a real key frame, in which objects are detected; 0: images are
+    those of the world.
     """
 
     def __init__(self, log: Path, params_files: Sequence[Path] = (), links: Sequence[Path] = (),
-                 starts: Sequence[Path] = (), supervision: str = 'any', seed: int = SEED) -> None:
+                 starts: Sequence[Path] = (), supervision: str = 'any', seed: int = SEED,
+                 slop: float = 0.) -> None:
         super().__init__(log)
         self.state = log.parent / 'state'
         shutil.rmtree(self.state, ignore_errors=True)
@@ -55,8 +64,12 @@ class Processes(LoggedProcesses):
             'adaptation': {'initial_links': list(map(str, starts)) or ['shipped'],
                            'supervision': supervision},
             'world': {'seed': seed}}
-        own.write_text(yaml.safe_dump({f'/**/{node}': {'ros__parameters': {**values, **chosen.get(node, {})}}
-                                       for node, values in PARAMETERS.items()}))
+        if slop:
+            chosen['camera_encoder'] = {'encoder.tokens': 'detections', 'slop': slop,
+                                        'timeout': slop / REPLAY_RATE + SET_TIMEOUT}
+        own.write_text(yaml.safe_dump({
+            f'/**/{node}': {'ros__parameters': {**PARAMETERS.get(node, {}), **chosen.get(node, {})}}
+            for node in (*PARAMETERS, *(chosen.keys() - PARAMETERS.keys()))}))
         files = [*source_files(OVERLAYS[WORLD]), own, *params_files]
         self._placement = Placement(params_files=files, use_sim_time=True)
         self._encoders: dict[str, ExitStack] = {}
@@ -81,6 +94,16 @@ class Processes(LoggedProcesses):
                 stack.enter_context(self.run([self._node(encoder_nodes()[name])]))
                 self._encoders[name] = stack
 
+    def is_trained(self, modality: str, version: str) -> bool:
+        """Return whether this version of the links to a modality is the result of a training.
+
+        Copies, and links that were only evaluated, have learned from no questions.
+        """
+        found = next((link for link in LinkStore(self.state / 'links').list(modality)
+                      if link.version == version), None)
+        record = found and read_manifest(found.path).provenance.adaptation
+        return bool(record and record.questions)
+
     @contextmanager
     def world(self) -> Iterator[None]:
         """Run the embedded world."""
@@ -88,9 +111,9 @@ class Processes(LoggedProcesses):
             yield
 
     @contextmanager
-    def replay(self, bag: Path) -> Iterator[None]:
-        """Play a bag in a loop, with increasing stamps."""
-        with self.run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(BOTH)})]):
+    def replay(self, bag: Path, modalities: Sequence[str]) -> Iterator[None]:
+        """Play a bag in a loop, with increasing stamps; it waits at every key frame."""
+        with self.run([self._node(REPLAY, {'bag': bag, 'restamp': True, **_waiting(modalities)})]):
             yield
 
     def _node(self, node: str, parameters: Mapping[str, object] | None = None) -> ProcessSpec:

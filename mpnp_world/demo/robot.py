@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -23,6 +23,7 @@ from mpnp_ros.cli.node_processes import listening_topic
 from mpnp_ros.cli.session import NodeParameters, wait_for
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.errors import NotAnsweringError
+from mpnp_ros.node_names import WORLD
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_world.demo.drive import BOTH, Costs, Event, Phase, Sight
@@ -34,10 +35,12 @@ STATES = ('absent', 'probing', 'healthy', 'degraded', 'stale', 'adapting')
 STAGES = ('idle', 'reading', 'training', 'evaluating')
 IDLE, TRAINING = 0, 2
 
-ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 30., 20., 120., 5.
-UNSEEN_TIMEOUT = 3.
-ENCODER_TIMEOUT = 120.
+ANSWER_TIMEOUT, TOKENS_TIMEOUT, FRAME_TIMEOUT, FIRST_TOKENS_TIMEOUT = 120., 120., 300., 10.
+UNSEEN_TIMEOUT, PROBING_TIMEOUT = 3., 10.
+ENCODER_TIMEOUT = 300.
 """Maximum waiting times, seconds."""
+TOGETHER = 4 * 10 ** 7
+"""Nanoseconds by which tokens of a key frame may be off the stamp that they should have."""
 CAMERAS = ('cam_front_left', 'cam_front', 'cam_front_right', 'cam_back_left', 'cam_back', 'cam_back_right')
 
 
@@ -161,11 +164,20 @@ class Sensors(Protocol):
     def check(self) -> None:
         """Raise an error if a node has ended."""
 
+    def is_trained(self, modality: str, version: str) -> bool:
+        """Return whether this version of the links to a modality is the result of a training."""
+
 
 class LiveVehicle:
     """A running system, steered and asked over ROS; see :class:`~mpnp_world.demo.drive.Vehicle`."""
 
-    def __init__(self, node: Node, sensors: Sensors) -> None:
+    def __init__(self, node: Node, sensors: Sensors, source: str = WORLD, modalities: Sequence[str] = BOTH,
+                 stamps: Callable[[Any], Mapping[str, int]] | None = None) -> None:
+        """source: node in place of sensors, which pauses at every key frame.
+
+        stamps: returns the stamp of the tokens of each modality from the labelled questions of a key frame;
+        None: all have the stamp of the questions.
+        """
         from mpnp_ros.msg import (
             Adaptation,
             Answer,
@@ -178,10 +190,12 @@ class LiveVehicle:
         from sensor_msgs.msg import CompressedImage, PointCloud2
 
         self._node, self._sensors, self._numbers = node, sensors, count()
-        self._check = sensors.check
+        self._check, self._modalities = sensors.check, modalities
+        self._stamps = stamps or (
+            lambda message: dict.fromkeys(modalities, _nanoseconds(message.header.stamp)))
         self._answers: queue.Queue[Any] = queue.Queue()
         self._newest: dict[str, Any] = {}
-        self._tokens: dict[str, deque[int]] = {name: deque(maxlen=4) for name in BOTH}
+        self._tokens: dict[str, deque[Any]] = {name: deque(maxlen=4) for name in modalities}
         self.diary = Diary()
         latched, sensor = qos_profile(LATCHED), qos_profile(SENSOR_DATA, 2)
         listen, keep = node.create_subscription, partial(partial, self._keep)
@@ -192,11 +206,11 @@ class LiveVehicle:
         listen(PointCloud2, '/lidar_top', keep('sweep'), sensor)
         for name in CAMERAS:
             listen(CompressedImage, f'/{name}/image_rect/compressed', keep(name), sensor)
-        for name in BOTH:
+        for name in modalities:
             listen(ModalityTokens, f'tokens/{name}', partial(self._note_tokens, name), sensor)
         self._question = node.create_publisher(Question, 'question', 10)
         self._setter = node.create_client(SetModality, 'set_modality')
-        self._world = NodeParameters(node, '/world', self._wait)
+        self._source = NodeParameters(node, f'/{source}', self._wait)
 
     def wait_until_ready(self, modalities: Sequence[str], timeout: float) -> None:
         """Wait until tokens of these modalities have arrived; raises NotAnsweringError, naming them."""
@@ -207,45 +221,70 @@ class LiveVehicle:
 
     def enter(self, phase: Phase) -> None:
         """Set the light of a phase and run the encoders of its sensors."""
-        self._world.set('light', phase.light)
+        self._source.set('light', phase.light)
         self._sensors.plug_in(phase.sensors)
+        self.wait_for_encoders(phase.sensors)
 
+    def wait_for_encoders(self, modalities: Sequence[str]) -> None:
+        """Wait until the encoders of these modalities listen."""
         def heard(topic: str) -> bool:
             return self._node.count_subscribers(topic) > 1
 
-        for name in phase.sensors:
+        for name in modalities:
             self._wait(partial(heard, listening_topic(name)), ENCODER_TIMEOUT,
                        f'the {name} encoder has not subscribed')
 
+    def parameters(self, name: str, section: str) -> dict[str, Any]:
+        """Return the parameters of a section of a node, without the name of the section."""
+        from rcl_interfaces.srv import ListParameters
+
+        lister = self._node.create_client(ListParameters, f'{name}/list_parameters')
+        self._wait(lister.service_is_ready, ANSWER_TIMEOUT, f'no server for the parameters of {name}')
+        future = lister.call_async(ListParameters.Request(prefixes=[section]))
+        self._wait(future.done, ANSWER_TIMEOUT, f'{name} does not answer')
+        asked = NodeParameters(self._node, name, self._wait)
+        return {each.removeprefix(f'{section}.'): asked.get(each) for each in future.result().result.names}
+
     def plug(self, plugged: Sequence[str]) -> None:
-        """Plug these modalities and unplug the others."""
+        """Plug these modalities, unplug the others, and wait a little for those that are not yet trusted."""
         from mpnp_ros.srv import SetModality
 
-        for name in BOTH:
+        end = time.monotonic() + PROBING_TIMEOUT
+        for name in self._modalities:
             command = SetModality.Request.PLUG if name in plugged else SetModality.Request.UNPLUG
+            request = SetModality.Request(modality=name, command=command)
             self._wait(self._setter.service_is_ready, ANSWER_TIMEOUT, 'no server for set_modality')
-            future = self._setter.call_async(SetModality.Request(modality=name, command=command))
-            self._wait(future.done, ANSWER_TIMEOUT, 'no response from set_modality')
-            if not future.result().success:
-                raise NotAnsweringError(f'set_modality refused {name}: {future.result().message}')
+            while True:
+                future = self._setter.call_async(request)
+                self._wait(future.done, ANSWER_TIMEOUT, 'no response from set_modality')
+                response = future.result()
+                if not response.success:
+                    raise NotAnsweringError(f'set_modality refused {name}: {response.message}')
+                probing = name in plugged and STATES[response.state.state] == 'probing'
+                if not probing or time.monotonic() > end:
+                    break
+                time.sleep(.2)
 
     def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
-        """Let the world drive to its next key frame, where it waits; None if the tokens did not arrive."""
+        """Go on to the next key frame, where the source waits; None if the tokens did not arrive."""
         before = self._newest.get('questions')
-        self._world.set('paused', False)
+        self._source.set('paused', False)
         self._wait(lambda: self._newest.get('questions') is not before, FRAME_TIMEOUT,
                    f'no new key frame within {FRAME_TIMEOUT:g} s')
+        return self.present_frame(sensors)
+
+    def present_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
+        """Return the present key frame and its questions; None if the tokens did not arrive."""
         message = self._newest['questions']
-        stamp = _nanoseconds(message.header.stamp)
         end = time.monotonic() + TOKENS_TIMEOUT
-        while not all(stamp in self._tokens[name] for name in sensors):
+        while not (tokens := self._present_tokens()).keys() >= set(sensors):
             self._check()
             if time.monotonic() > end:
                 return None
             time.sleep(.01)
         if not self._fusion_has(sensors):
             return None
-        return self.sight(stamp), [LabelledQuestion(
+        return self.sight(message, tokens), [LabelledQuestion(
             labelled.question.text, labelled.answer, labelled.type, labelled.hops, '', message.sample_token)
             for labelled in message.questions]
 
@@ -264,55 +303,64 @@ class LiveVehicle:
             time.sleep(.05)
         return False
 
-    def sight(self, stamp_ns: int) -> Sight:
-        """The sensor data published for the present key frame."""
+    def _present_tokens(self) -> dict[str, Any]:
+        """Return the messages with tokens of the present key frame."""
+        stamps, found = self._stamps(self._newest['questions']), {}
+        for name, kept in self._tokens.items():
+            for message in list(kept):
+                if name in stamps and abs(_nanoseconds(message.header.stamp) - stamps[name]) <= TOGETHER:
+                    found[name] = message
+        return found
+
+    def sight(self, questions: Any, tokens: Mapping[str, Any]) -> Sight:
+        """Return the sensor data published for the present key frame, and what encoders made of it."""
         from mpnp_ros.conversions.pointclouds import to_points
 
         images = {name: bytes(self._newest[name].data) for name in CAMERAS if name in self._newest}
         sweep = self._newest.get('sweep')
-        return Sight(stamp_ns, images, to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32))
+        points = to_points(sweep).xyz if sweep else np.zeros((0, 3), np.float32)
+        return Sight(_nanoseconds(questions.header.stamp), images, points, tokens, questions.sample_token)
 
     def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
-        """Ask about the present key frame, until an answer uses no older data.
+        """Ask about the present key frame, until an answer uses no other data.
 
         The frame may lack a view.  Where no sensor looks where the question asks, the answer is empty.
+        Raises NotAnsweringError where no fitting answer comes.
         """
-        stamp = _nanoseconds(self._newest['questions'].header.stamp)
-        return self._ask_until(question, guess, lambda answer: all(
-            _nanoseconds(used) == stamp for used in answer.modality_stamps), 'the present key frame',
-            UNSEEN_TIMEOUT)
+        from mpnp_ros.msg import Answer
 
-    def ask_of(self, question: LabelledQuestion, guess: str, plugged: Sequence[str]) -> Exchange:
-        """Ask until an answer uses exactly the plugged modalities."""
-        states = self._newest.get('states')
-        rows = [row for row in (states.modalities if states else ()) if row.modality in plugged]
-        reasons = '; '.join(f'{row.modality}: {row.detail}' for row in rows if row.detail)
-        return self._ask_until(question, guess, lambda answer: set(answer.used_modalities) == set(plugged),
-                               f'{" and ".join(plugged)}; {reasons or "the fusion node gives no reason"}')
+        stamps, begun = self._stamps(self._newest['questions']), time.monotonic()
+        while True:
+            training = self.diary.training
+            answer = self._answer(question.text)
+            waited = time.monotonic() - begun
+            unseen = answer.status == Answer.NO_SENSOR and waited > UNSEEN_TIMEOUT
+            fits = all(abs(_nanoseconds(stamp) - stamps[name]) <= TOGETHER for name, stamp in zip(
+                answer.used_modalities, answer.modality_stamps, strict=True))
+            if unseen or (answer.status in (Answer.OK, Answer.UNKNOWN) and fits):
+                return Exchange.of(question, guess, answer, training)
+            if waited > ANSWER_TIMEOUT:
+                raise NotAnsweringError(f'answers do not use the present key frame: {self._why(answer)}')
+            time.sleep(.05)
+
+    def _why(self, answer: Any) -> str:
+        """Return what an answer and the states say of the sensors."""
+        details = [f'{sense.modality}: {sense.detail}' for sense in self.diary.senses if sense.detail]
+        return '; '.join(filter(None, [answer.error, *details])) or 'the fusion node gives no reason'
 
     def news(self, start: float) -> tuple[list[Event], list[Costs]]:
         """Return the events since ``start`` and the finished adaptations."""
         return self.diary.events(start), self.diary.adaptations()
 
-    def _ask_until(self, question: LabelledQuestion, guess: str, fits: Callable[[Any], bool],
-                   wanted: str, unseen_after: float = math.inf) -> Exchange:
-        """Ask until an answer fits; after ``unseen_after`` seconds NO_SENSOR is an answer, too.
+    def adapted(self, modalities: Collection[str]) -> bool:
+        """Return whether the links in use to all of these were trained on the way."""
+        links = {sense.modality: sense.links for sense in self.diary.senses}
+        return all(self._sensors.is_trained(name, links.get(name, '')) for name in modalities)
 
-        Raises NotAnsweringError where no fitting answer comes.
-        """
-        from mpnp_ros.msg import Answer
-
-        begun = time.monotonic()
-        while True:
-            training = self.diary.training
-            answer = self._answer(question.text)
-            waited = time.monotonic() - begun
-            unseen = answer.status == Answer.NO_SENSOR and waited > unseen_after
-            if unseen or (answer.status in (Answer.OK, Answer.UNKNOWN) and fits(answer)):
-                return Exchange.of(question, guess, answer, training)
-            if waited > ANSWER_TIMEOUT:
-                raise NotAnsweringError(f'answers do not use {wanted}')
-            time.sleep(.05)
+    @property
+    def decision(self) -> str:
+        """Return the newest decision of the adaptation node."""
+        return self.diary.decision
 
     def _answer(self, text: str) -> Any:
         """The message that answers one question; raises NotAnsweringError without one."""
@@ -349,7 +397,7 @@ class LiveVehicle:
         self._newest[name] = message
 
     def _note_tokens(self, name: str, message: Any) -> None:
-        self._tokens[name].append(_nanoseconds(message.header.stamp))
+        self._tokens[name].append(message)
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -21,6 +21,7 @@ from mpnp_world.demo.drive import Costs, Drive, DriveMoment, Event, Phase, senso
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mpnp_world.demo.real_drive import RealAnswers
     from mpnp_world.demo.robot import Diary, Running, Sense
 
 LAST, BAR, REFRESH = 8, 24, 4.
@@ -79,6 +80,8 @@ class LiveView:
             parts += [progress(now.drive, now.phase, now.exchanges), '']
         head = Text.assemble((self._title, 'bold'), f'   {time.monotonic() - self._start:.0f} s, key frame '
                              f'{frames}')
+        if now is not None and (reason := now.drive.given_up):
+            parts += [Text(f'adaptation given up: {reason}', 'yellow'), '']
         parts = [head, '', *parts, Panel(system(self._diary), title='events',
                                          title_align='left', border_style='dim')]
         room = self._height - AROUND - len(self._diary.senses) - (len(now.drive.phases) if now else 0)
@@ -135,6 +138,17 @@ class PlainView:
 def make_view(console: Console, diary: Diary) -> LiveView | PlainView:
     """The screen for a terminal, the lines for a log."""
     return LiveView(console, diary) if console.is_terminal else PlainView(console)
+
+
+def real_line(answers: RealAnswers) -> str:
+    """The newest real key frame on one line: right answers by the sensors that were plugged."""
+    moment = answers.moments[-1]
+    number = 1 + answers.drive.frames.index(moment.frame)
+    scores = {sensors(plugged): Score.of(exchanges) for plugged, exchanges in moment.answers.items()}
+    first = next(iter(scores.values()))
+    told = ', '.join(f'{name} {score.right}' for name, score in scores.items())
+    return (f'  key frame {number:2d} of {len(answers.drive.frames)}: right of {first.asked:2d}: {told}, '
+            f'majority {first.guessed}')
 
 
 def progress(drive: Drive, now: Phase, exchanges: Sequence[Exchange]) -> Table:
@@ -199,6 +213,8 @@ def happened(event: Event) -> str:
         name, what = event.text.split()
         kind = 'links ' if event.kind == 'links' else ''
         return f'{sensors([name])}: {kind}{what}{" in use" if kind and what != "none" else ""}'
+    if event.kind == 'given up':
+        return f'adaptation given up: {event.text}'
     return f'{"decision" if event.kind == "decision" else "adaptation"}: {event.text}'
 
 

@@ -10,11 +10,10 @@ from mpnp_ros.cli.exchanges import Exchange, Score, interval, milliseconds, of_t
 from mpnp_ros.cli.output import UNKNOWN, from_to, macs, megabytes, seconds
 from mpnp_ros.questions.wording import TYPES
 from mpnp_world.demo.drive import Drive, sensors
-from mpnp_world.demo.screen import conversation
 from mpnp_world.demo.timeline import Adaptation, Course, adaptations, plugged_in
 
 EXAMPLES = 4
-CAPTION = ('majority: the most frequent answer to each question on other streets;\n'
+CAPTION = ('majority: the most frequent answer to each question on other simulated streets;\n'
            'questions are chosen so that it is right about half of the time.')
 ADAPTATIONS_CAPTION = (
     'in use, trained: since the sensor was plugged in, until its first links and trained ones were in use;\n'
@@ -73,24 +72,31 @@ def score_cells(score: Score) -> tuple[str, str, str]:
 
 
 def types_table(answers: Mapping[tuple[str, ...], Sequence[Exchange]]) -> Table:
-    """Return the table of right answers about one frame, by type of question and plugged sensors."""
-    table = Table(title='Right by type of question', title_justify='left')
+    """Return the table of right answers about real frames, by type of question and sensors, percent."""
+    table = Table(title='Right by type of question, %', title_justify='left')
     table.add_column('question about')
-    for plugged in answers:
-        table.add_column(sensors(plugged), justify='right')
-    table.add_column('majority', justify='right')
+    for name in ('questions', *map(sensors, answers), 'majority'):
+        table.add_column(name, justify='right')
     for kind in (*TYPES, None):
         scores = [Score.of(of_type(exchanges, kind)) for exchanges in answers.values()]
-        if scores and scores[0].asked:
-            first = scores[0]
-            table.add_row(kind or 'all', *(f'{score.right} of {score.asked}' for score in scores),
-                          f'{first.guessed} of {first.asked}', style='' if kind else 'bold')
+        if scores[0].asked:
+            table.add_row(kind or 'all', f'{scores[0].asked}', *(f'{score.percent:.0f}' for score in scores),
+                          f'{scores[0].guess_percent:.0f}', style='' if kind else 'bold')
+    table.caption, table.caption_justify = CAPTION, 'left'
+    table.min_width = max(map(len, CAPTION.splitlines())) + 4
     return table
 
 
-def examples_table(exchanges: Sequence[Exchange]) -> Table:
-    """Return the table of a few right and a few wrong answers."""
-    return conversation([*examples(exchanges, True), *examples(exchanges, False)])
+def directions_line(exchanges: Sequence[Exchange], away: Sequence[str | None]) -> str:
+    """Return how many answers about a direction are right, and would be in another; empty: there are none.
+
+    away: what is true there, for each question; None: it names no direction.
+    """
+    pairs = [(exchange, truth) for exchange, truth in zip(exchanges, away, strict=True) if truth is not None]
+    right = sum(exchange.is_right for exchange, _ in pairs)
+    elsewhere = sum(exchange.answer == truth for exchange, truth in pairs)
+    return f'{len(pairs)} questions name a direction: {right} right; in a direction 120 degrees further ' \
+           f'round {elsewhere} of these answers would be' if pairs else ''
 
 
 def examples(exchanges: Iterable[Exchange], right: bool) -> list[Exchange]:

@@ -126,6 +126,31 @@ def test_it_stands_still_goes_on_and_ends(ros):
     assert 'the world ended after 4 s' in process.output
 
 
+def test_sweeps_come_half_a_second_before_key_frames_of_the_same_scene(ros):
+    questions = ros.collect('/labelled_questions', LabelledQuestions, 50)
+    clouds, images = (ros.collect(topic, kind, 50) for topic, kind in (
+        ('/lidar_top', PointCloud2), ('/cam_front/image_rect/compressed', CompressedImage)))
+    odometry = ros.collect('/odom', Odometry, 1000)
+    process = ros.start(MODULE, parameters={
+        **SMALL, 'sensors': ['lidar', 'camera'], 'rate': 20.0, 'key_frame_rate': 0.5, 'motion_rate': 6.0,
+        'scene_duration': 4.0, 'duration': 7.0, 'wait_for': ['/lidar_top', '/labelled_questions', '/odom']})
+    assert process.wait(PATIENCE) == 0
+    key_frames = [stamp(message) for message in questions.messages]
+    assert len(key_frames) == 4 and stamp(images.messages[-1]) in key_frames
+    assert len(images.messages) <= 4
+    swept = [stamp(message) for message in clouds.messages]
+    known = {stamp(message) for message in odometry.messages}
+    for key_frame in key_frames:
+        before = swept[swept.index(key_frame) - 1]
+        assert abs(key_frame - before - 500_000_000) < 1_000_000
+        assert {key_frame, before} <= known
+    jumps = np.hypot(*np.diff([[message.pose.pose.position.x, message.pose.pose.position.y]
+                               for message in odometry.messages], axis=0).T) > 10
+    scene_begins = stamp(odometry.messages[int(np.flatnonzero(jumps)[0]) + 1])
+    assert all((before < scene_begins) == (key_frame < scene_begins)
+               for before, key_frame in zip(swept[::2], swept[1::2], strict=False))
+
+
 def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
     questions = ros.collect('/labelled_questions', LabelledQuestions, 50)
     clock, clouds = ros.collect('/clock', Clock), ros.collect('/lidar_top', PointCloud2, 50)

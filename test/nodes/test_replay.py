@@ -100,6 +100,26 @@ def test_it_pauses_resumes_changes_rate_and_loops(ros, bag):
     assert process.stop() == 0
 
 
+def test_it_holds_after_the_messages_of_a_moment(ros, tmp_path):
+    moment = BEGIN + 10 * STEP
+    bag = write(tmp_path / 'bag', [
+        ('/text', BEGIN, 'before'), ('/asked', moment, 'first'), ('/text', moment, 'with it'),
+        ('/text', moment + STEP, 'after'), ('/asked', moment + 10 * STEP, 'second'),
+        ('/text', moment + 11 * STEP, 'end')])
+    texts, asked = ros.collect('/text', String, 50), ros.collect('/asked', String, 50)
+    process = ros.start(MODULE, parameters={'bag': str(bag), 'hold': '/asked',
+                                            'wait_for': ['/text', '/asked']})
+    held = ['before', 'with it']
+    for number, more in enumerate((['after'], ['end']), 1):
+        asked.wait(number)
+        time.sleep(1)
+        assert [message.data for message in texts.messages] == held
+        assert set_parameter(ros, 'paused', ParameterType.PARAMETER_BOOL, bool_value=False).successful
+        held += more
+    assert process.wait() == 0
+    assert [message.data for message in texts.messages] == held
+
+
 def write(path, messages):
     """A bag of texts: topic, log time and text of each."""
     types = message_types()

@@ -14,7 +14,7 @@ from mpnp_ros.cli.main import main
 from mpnp_world import checks
 from mpnp_world.demo import command as demo
 from mpnp_world.demo import drive as demo_drive
-from mpnp_world.demo import real_scene as demo_scene
+from mpnp_world.demo import real_drive as demo_real
 from mpnp_world.demo.drive import LABELLED
 
 
@@ -23,7 +23,7 @@ def apart(monkeypatch, tmp_path) -> None:
     """A cache of its own, no data of this machine, little to count."""
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path / 'cache'))
     monkeypatch.delenv('NUSCENES_ROOT', raising=False)
-    monkeypatch.setattr(demo_scene, 'source_folder', lambda: None)
+    monkeypatch.setattr(demo_real, 'source_folder', lambda: None)
     monkeypatch.setattr(demo_drive, 'MAJORITY_SEEDS', range(2))
     monkeypatch.setattr(demo_drive, 'MAJORITY_FRAMES', 2)
 
@@ -40,11 +40,13 @@ def test_without_egl_the_remedy_is_named(monkeypatch, capsys):
     assert 'libEGL.so.1 is not there; apt install libegl1' in capsys.readouterr().err
 
 
-def test_the_real_key_frame_needs_no_egl(standin, monkeypatch, capsys):
+def test_real_key_frames_need_no_egl(standin, monkeypatch, capsys):
     without_drawing(monkeypatch)
     shown = []
-    monkeypatch.setattr(demo._Demo, 'look_at', lambda self, scene: shown.append(scene.frame.scene))
-    assert main(['demo', '--nuscenes', '--root', str(standin)]) == 0 and shown == ['scene-0001']
+    monkeypatch.setattr(demo._Demo, 'look_at', lambda self, drive: shown.append(drive.frames[0].scene))
+    for options in (['--nuscenes'], []):
+        assert main(['demo', *options, '--root', str(standin)]) == 0
+    assert shown == ['scene-0001'] * 2
     assert main(['demo', '--nuscenes']) == 2
     assert '--root' in capsys.readouterr().err
 
@@ -103,8 +105,7 @@ def test_a_drive_on_which_links_are_trained(graphics, alone, tiny_system, quick,
                                             capsys):
     phases = {phase.name: phase for phase in demo.PHASES[LABELLED]}
     monkeypatch.setitem(demo.PHASES, LABELLED, [phases[name] for name in ('day', 'plugged', 'morning')])
-    monkeypatch.setattr(demo_drive, 'LONGEST_ADAPTATION', 300.)
-    assert main(['demo', '--seconds', '0', '--params-file', str(tiny_system), '--params-file', str(quick),
+    assert main(['demo', '--questions', '0', '--params-file', str(tiny_system), '--params-file', str(quick),
                  '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert cells(told, 'day, camera')[1] == 'camera'
@@ -120,12 +121,12 @@ def test_a_drive_on_which_links_are_trained(graphics, alone, tiny_system, quick,
 @pytest.mark.ros
 @pytest.mark.timeout(200)
 def test_a_real_key_frame(alone, tiny_system, standin, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo_scene, 'QUESTIONS', 5)
+    monkeypatch.setattr(demo_real, 'QUESTIONS', 5)
     assert main(['demo', '--nuscenes', '--root', str(standin), '--params-file', str(tiny_system),
                  '--pictures', str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert re.search(r'all +│ +\d of 5 +│ +\d of 5 +│ +\d of 5', told)
-    assert 'not trained on nuScenes' in told.replace('\n', ' ')
+    assert cells(told, 'all')[1] == '5' and 'key frame  1 of 1' in told
+    assert 'nothing was trained on them' in told
     with Image.open(tmp_path / 'demo_nuscenes.png') as image:
         assert image.width == 1600
     assert 'Traceback' not in log_of(tmp_path)

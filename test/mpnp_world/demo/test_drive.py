@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -45,11 +45,14 @@ class FakeVehicle:
     """Shows the same questions at every key frame; answers rightly once the LiDAR's links are trained.
 
     lost: key frames without tokens.  trials, slow: key frames with both sensors until links have been tried,
-    and until they have been trained.
+    and until they have been trained.  useful: whether these come into use.
     """
 
-    def __init__(self, lost: int = 0, trials: int = 1, slow: int = 3) -> None:
+    decision = 'the new links are not offered'
+
+    def __init__(self, lost: int = 0, trials: int = 1, slow: int = 3, useful: bool = True) -> None:
         self.entered: list[Phase] = []
+        self.useful = useful
         self.lost, self.trials, self.slow, self.frames, self.seen = lost, trials, slow, 0, 0
 
     def enter(self, phase: Phase) -> None:
@@ -74,6 +77,10 @@ class FakeVehicle:
                  if self.seen >= frames]
         return [Event(1e-9 * frame, 'state', f'camera {frame}') for frame in range(self.frames)], ended
 
+    def adapted(self, modalities: Collection[str]) -> bool:
+        assert set(modalities) == {'lidar'}
+        return self.useful and self.seen >= self.slow
+
 
 class Silence:
     """A view that counts what it is told."""
@@ -94,7 +101,7 @@ class Silence:
 @pytest.mark.parametrize('phases', PHASES.values(), ids=PHASES)
 def test_every_phase_is_driven_and_the_one_that_adapts_until_links_are_trained(phases):
     vehicle, view = FakeVehicle(), Silence()
-    drive = drive_through(vehicle, phases, 0., Majority.of(QUESTIONS), view)
+    drive = drive_through(vehicle, phases, 0, Majority.of(QUESTIONS), view)
     frames = [3 if phase.adapts else 1 for phase in phases]
     assert vehicle.entered == list(phases)
     assert [moment.phase for moment in drive.moments] == [
@@ -109,16 +116,42 @@ def test_every_phase_is_driven_and_the_one_that_adapts_until_links_are_trained(p
     assert drive.adaptations == [TRIED, TRAINED]
 
 
-@pytest.mark.parametrize('limit', ['LONGEST_ADAPTATION', 'LONGEST_PAUSE'])
+@pytest.mark.parametrize(('limit', 'value', 'frames'), [
+    ('MOST_IDLE_FRAMES', 4, 4), ('MOST_ADAPTATIONS', 1, 1)])
 @pytest.mark.parametrize('phases', PHASES.values(), ids=PHASES)
-def test_a_phase_without_its_adaptation_ends_and_none_after_it_is_called_adapted(monkeypatch, phases, limit):
-    monkeypatch.setattr(demo_drive, limit, 0.)
-    drive = drive_through(FakeVehicle(slow=10_000), phases, 0., Majority({}, {}), Silence())
-    assert len(drive.moments) == len(phases) and drive.adaptations == [TRIED]
+def test_a_phase_without_its_adaptation_ends_and_none_after_it_is_called_adapted(monkeypatch, phases, limit,
+                                                                                 value, frames):
+    monkeypatch.setattr(demo_drive, limit, value)
+    drive = drive_through(FakeVehicle(slow=10_000), phases, 0, Majority({}, {}), Silence())
+    assert len(drive.moments) == len(phases) - 1 + frames and drive.adaptations == [TRIED]
+    assert drive.given_up == 'the new links are not offered'
     titles = [phase.title for phase in drive.phases]
     assert 'night, not adapted' in titles and 'night, adapted' not in titles
     assert [event.text for event in drive.events if event.kind == 'phase'] == titles
     assert [phase.title for phase, _ in drive.scores()] == titles
+
+
+def test_trained_links_that_do_not_come_into_use_are_no_adaptation(monkeypatch):
+    monkeypatch.setattr(demo_drive, 'MOST_ADAPTATIONS', 2)
+    drive = drive_through(FakeVehicle(useful=False), PHASES[LABELLED], 0, Majority({}, {}), Silence())
+    assert drive.adaptations == [TRIED, TRAINED] and drive.phases[-2].title == 'night, not adapted'
+    assert not drive_through(FakeVehicle(), PHASES[LABELLED], 0, Majority({}, {}), Silence()).given_up
+
+
+def test_a_running_training_is_waited_for(monkeypatch):
+    class Busy(FakeVehicle):
+        def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
+            return replace(super().ask(question, guess), training=self.seen < self.slow)
+
+    monkeypatch.setattr(demo_drive, 'MOST_IDLE_FRAMES', 1)
+    drive = drive_through(Busy(slow=9), PHASES[LABELLED], 0, Majority({}, {}), Silence())
+    assert not drive.given_up and len(drive.moments) == len(PHASES[LABELLED]) - 1 + 9
+
+
+def test_a_phase_lasts_as_many_questions_as_its_share(monkeypatch):
+    phases = [Phase('day', 'day', 'day', (CAMERA,), 3), Phase('dusk', 'dusk', 'dusk', (CAMERA,), 1)]
+    drive = drive_through(FakeVehicle(), phases, 8 * QUESTIONS_A_FRAME, Majority({}, {}), Silence())
+    assert [len(drive.exchanges(phase)) // QUESTIONS_A_FRAME for phase in phases] == [6, 2]
 
 
 def test_a_training_alone_is_no_adaptation_while_answers_rest_on_the_camera():
@@ -127,14 +160,14 @@ def test_a_training_alone_is_no_adaptation_while_answers_rest_on_the_camera():
             used = ('camera',) if self.frames < 9 else ('lidar',)
             return replace(super().ask(question, guess), used=used)
 
-    drive = drive_through(Unheard(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    drive = drive_through(Unheard(), PHASES[LABELLED], 0, Majority({}, {}), Silence())
     plugged = next(phase for phase in drive.phases if phase.adapts)
     frames = [moment.sight.stamp_ns for moment in drive.moments if moment.phase is plugged]
     assert frames[-1] == 9 and drive.exchanges(plugged)[-1].used == ('lidar',)
 
 
 def test_what_has_happened_is_kept_in_order_with_what_the_drive_did():
-    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0, Majority({}, {}), Silence())
     assert [event.seconds for event in drive.events] == sorted(event.seconds for event in drive.events)
     assert [event.text for event in drive.events if event.kind == 'phase'] == [
         phase.title for phase in PHASES[LABELLED]]
@@ -143,7 +176,7 @@ def test_what_has_happened_is_kept_in_order_with_what_the_drive_did():
 
 
 def test_latencies_are_told_apart_by_whether_links_were_trained():
-    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0., Majority({}, {}), Silence())
+    drive = drive_through(FakeVehicle(), PHASES[LABELLED], 0, Majority({}, {}), Silence())
     busy = [moment for moment in drive.moments if moment.exchanges[0].training]
     assert len(drive.latencies(True)) == QUESTIONS_A_FRAME and len(busy) == 1
     assert set(drive.latencies(True)) == {busy[0].exchanges[0].latency}
@@ -165,10 +198,10 @@ def test_the_story_is_from_day_into_night_and_back():
 
 def test_key_frames_without_tokens_are_left_out_but_not_for_ever():
     phases = PHASES[LABELLED][:1]
-    drive = drive_through(FakeVehicle(lost=2), phases, 0., Majority({}, {}), Silence())
+    drive = drive_through(FakeVehicle(lost=2), phases, 0, Majority({}, {}), Silence())
     assert drive.skipped == 2 and len(drive.moments) == 1
     with pytest.raises(NotAnsweringError, match=f'{MOST_SKIPPED + 1} key frames came without tokens'):
-        drive_through(FakeVehicle(lost=100), phases, 0., Majority({}, {}), Silence())
+        drive_through(FakeVehicle(lost=100), phases, 0, Majority({}, {}), Silence())
 
 
 @given(st.lists(st.lists(KINDS, max_size=30), min_size=1, max_size=4), st.integers(1, 8))

@@ -12,6 +12,8 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: the tables of the n
 from mpnp_ros.cli.docs import parameters_of
 from mpnp_ros.cli.node_processes import source_files
 from mpnp_ros.errors import NotAnsweringError
+from mpnp_ros.methods.link_files import COPIED, AdaptationRecord, Provenance
+from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.supervisor import ProcessSpec
 from mpnp_world.demo import processes as demo_processes
 from mpnp_world.demo.processes import PARAMETERS, Processes
@@ -34,6 +36,24 @@ def test_parameters_are_the_worlds_the_demos_and_the_users(tmp_path):
     assert written['world']['hold'] is True and written['world']['seed'] == 7
     assert written['fusion']['links'] == ['camera'] and written['adaptation']['supervision'] == 'distilled'
     assert written['adaptation']['initial_links'] == ['camera', 'objects']
+
+
+def test_objects_are_detected_in_real_images_of_one_moment(tmp_path):
+    Processes(tmp_path / 'nodes.log', slop=.1)
+    written = yaml.safe_load((tmp_path / 'nodes.yaml').read_text())
+    camera = written['/**/camera_encoder']['ros__parameters']
+    assert parameters_of('camera_encoder').from_mapping(camera).encoder.tokens == 'detections'
+    assert camera['slop'] == .1 and camera['timeout'] > .1
+
+
+def test_links_are_trained_if_they_have_learned_from_questions(tmp_path, toy_method):
+    processes, store = Processes(tmp_path / 'nodes.log'), LinkStore(tmp_path / 'state' / 'links')
+    link = toy_method('lidar').links()['lidar']
+    for record in (AdaptationRecord(COPIED), AdaptationRecord('labelled', accuracy_after=.5),
+                   AdaptationRecord('labelled', questions=9)):
+        store.save(link, Provenance(adaptation=record))
+    assert [processes.is_trained('lidar', f'00000{number}') for number in range(5)] == [
+        False, False, False, True, False]
 
 
 def test_what_was_learned_in_the_drive_before_is_forgotten(tmp_path):

@@ -74,6 +74,9 @@ class FakeSystem:
     def plug_in(self, modalities: Sequence[str]) -> None:
         self.running.append(tuple(modalities))
 
+    def is_trained(self, modality: str, version: str) -> bool:
+        return version == '000002'
+
     def check(self) -> None:
         if self.ended:
             raise NotAnsweringError(self.ended)
@@ -133,7 +136,8 @@ def test_a_phase_sets_the_light_and_starts_encoders(robot, system):
     assert system.parameters == {'light': 'night'} and system.running == [(CAMERA,)]
     robot.enter(phases[3])
     assert system.running[-1] == BOTH
-    assert robot.ask_of(QUESTION, 'no', BOTH).used == BOTH
+    robot.next_frame(BOTH)
+    assert robot.ask(QUESTION, 'no').used == BOTH
 
 
 def test_an_encoder_that_does_not_come_up_is_named(robot, system, monkeypatch):
@@ -183,22 +187,48 @@ def test_a_question_about_where_no_sensor_looks_is_left_unanswered(robot, system
     system.sees = False
     robot.ask(QUESTION, 'no')
     assert len(system.asked) > 1
-    with pytest.raises(NotAnsweringError, match='do not use camera'):
-        robot.ask_of(QUESTION, 'no', (CAMERA,))
 
 
-def test_sensors_that_look_at_different_moments_are_fine_where_it_is_said_what_is_plugged(robot, system):
-    robot.next_frame(BOTH)
+def test_sensors_may_look_at_different_moments_where_that_is_known(system):
+    def stamps(questions: LabelledQuestions) -> dict[str, int]:
+        second = questions.header.stamp.sec
+        return {'camera': 10 ** 9 * (second - 1), 'lidar': 10 ** 9 * second}
+
+    robot = LiveVehicle(system, system, 'replay', BOTH, stamps)
+    assert robot.next_frame(BOTH) is None
+    sight, _ = robot.next_frame(BOTH)
+    assert {name: message.header.stamp.sec for name, message in sight.tokens.items()} == {
+        'camera': 1, 'lidar': 2}
+    assert robot.present_frame(BOTH)[0].stamp_ns == sight.stamp_ns
     system.late = 1
-    assert robot.ask_of(QUESTION, 'no', BOTH).is_right and len(system.asked) == 1
+    assert robot.ask(QUESTION, 'no').is_right and len(system.asked) == 1
 
 
 def test_what_answers_do_not_rest_on_is_named_with_the_reason(robot, system):
-    robot.plug(('lidar',))
+    robot.next_frame(BOTH)
+    system.late = 10_000
     system.listeners['modalities'](ModalityStates(modalities=[
         ModalityState(modality='camera', detail='tokens are of another encoder')]))
-    with pytest.raises(NotAnsweringError, match='camera and lidar; camera: tokens are of another encoder'):
-        robot.ask_of(QUESTION, 'no', BOTH)
+    with pytest.raises(NotAnsweringError, match='key frame: camera: tokens are of another encoder'):
+        robot.ask(QUESTION, 'no')
+
+
+def test_what_is_plugged_is_asked_with_alone(robot, system):
+    robot.next_frame(BOTH)
+    robot.plug(('lidar',))
+    assert robot.ask(QUESTION, 'no').used == ('lidar',)
+
+
+def test_adapted_links_are_those_in_use_that_were_trained(robot, system):
+    def use(version: str) -> None:
+        system.listeners['modalities'](ModalityStates(modalities=[
+            ModalityState(modality='lidar', links_version=version)]))
+
+    assert not robot.adapted({'lidar'})
+    use('000001')
+    assert not robot.adapted({'lidar'})
+    use('000002')
+    assert robot.adapted({'lidar'}) and not robot.adapted(BOTH)
 
 
 def test_an_answer_knows_whether_links_were_being_trained_and_which_were_in_use(robot, system):
@@ -214,9 +244,10 @@ def test_an_answer_knows_whether_links_were_being_trained_and_which_were_in_use(
 
 
 def test_silence_and_refusals_are_named(robot, system):
+    robot.next_frame(BOTH)
     system.silent = True
     with pytest.raises(NotAnsweringError, match="no answer to 'is it dark\\?'"):
-        robot.ask_of(QUESTION, 'no', BOTH)
+        robot.ask(QUESTION, 'no')
     system.refusal = 'not now'
     with pytest.raises(NotAnsweringError, match='set_modality refused camera: not now'):
         robot.plug(BOTH)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_world.demo.drive import BOTH, LABELLED, PHASES, Costs, Drive, DriveMoment, Event, Phase, Sight
-from mpnp_world.demo.picture import draw_drive, draw_key_frame
-from mpnp_world.demo.real_scene import find_scene
+from mpnp_world.demo.picture import draw_drive
+from mpnp_world.demo.real_drive import RealAnswers, RealMoment, find_drive
 from mpnp_world.demo.robot import Diary, Running, Sense
 from mpnp_world.demo.screen import (
     BAR,
@@ -25,8 +25,9 @@ from mpnp_world.demo.screen import (
     conversation,
     make_view,
     progress,
+    real_line,
 )
-from mpnp_world.demo.tables import adaptations_table, examples, phases_table, types_table
+from mpnp_world.demo.tables import adaptations_table, directions_line, examples, phases_table, types_table
 
 STEPS = PHASES[LABELLED]
 DAY, NIGHT, PLUGGED = STEPS[0], STEPS[2], STEPS[3]
@@ -177,8 +178,36 @@ def test_types_are_counted_apart_and_together():
     both = [exchange(), exchange('no'), exchange(kind='count')]
     text = shown(types_table({BOTH: both, ('camera',): [exchange('no')] * 2 + [exchange(kind='count')]}))
     assert 'status' not in text
-    cells = {line.split()[1]: line for line in text.splitlines() if ' of ' in line}
-    assert '1 of 2' in cells['exist'] and '2 of 3' in cells['all'] and '0 of 2' in cells['exist']
+    cells = {line.split()[1]: line.replace('│', ' ').split()[1:] for line in text.splitlines()
+             if line.startswith('│')}
+    assert cells['exist'] == ['2', '50', '0', '0']
+    assert cells['all'] == ['3', '67', '33', '0']
+
+
+def test_answers_about_a_direction_are_held_against_another_one():
+    said = directions_line([exchange(), exchange('no'), exchange()], ['yes', 'no', None])
+    assert said.startswith('2 questions name a direction: 1 right;') and ' 2 of these answers' in said
+    assert directions_line([exchange()], [None]) == ''
+
+
+def test_a_real_key_frame_is_one_line(standin):
+    drive = find_drive(standin, whole=False)
+    answers = RealAnswers(drive, [RealMoment(drive.frames[0], Sight(1), {
+        BOTH: [exchange(), exchange()], ('camera',): [exchange('no'), exchange()]}, ['yes', 'no'])])
+    assert real_line(answers).strip() == ('key frame  1 of 1: right of  2: camera + LiDAR 2, camera 1, '
+                                          'majority 0')
+
+
+def test_why_an_adaptation_was_given_up_is_shown(drive):
+    drive.events.append(Event(7., 'given up', 'the new links are worse'))
+    plain, screen = Console(file=io.StringIO(), width=132), FakeDiary()
+    with make_view(plain, Diary()) as view:
+        view.passed(drive, drive.moments[-1])
+    assert 'adaptation given up: the new links are worse' in plain.file.getvalue()
+    console = Console(file=io.StringIO(), force_terminal=True, width=150, height=50)
+    live = make_view(console, screen)
+    live.passed(drive, drive.moments[-1])
+    assert 'adaptation given up: the new links are worse' in shown(live._screen())
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -206,23 +235,10 @@ def test_the_picture_shows_when_links_were_trained(adapted, tmp_path):
     assert orange(before) == 0 < orange(adapted)
 
 
-def test_the_real_key_frame_as_a_picture(standin, tmp_path):
-    scene = find_scene(standin)
-
-    def drawn(answer: str) -> np.ndarray:
-        answers = {plugged: [exchange(answer), exchange(answer, 'count')]
-                   for plugged in (BOTH, ('camera',), ('lidar',))}
-        shades = pixels(draw_key_frame(scene, answers, tmp_path / f'{answer}.png'))[600:, :780]
-        return np.array([(shades[..., 1] > shades[..., 0] + 40).sum(),
-                         (shades[..., 0] > shades[..., 1] + 40).sum()])
-
-    (green, no_red), (no_green, red) = drawn('yes'), drawn('no')
-    assert green > 50 and red > 50 and no_red == no_green == 0
-
-
-def test_pictures_of_nuscenes_have_a_name_that_git_ignores():
+def test_pictures_of_real_frames_have_a_name_that_git_ignores():
     ignored = Path(__file__).parents[3].joinpath('.gitignore').read_text().split()
-    assert 'docs/results/demo_nuscenes.png' in ignored and 'docs/results/demo.png' not in ignored
+    assert {'docs/results/demo_nuscenes.png', 'docs/results/demo_real.png'} <= set(ignored)
+    assert 'docs/results/demo.png' not in ignored
 
 
 def test_what_was_counted_stands_beside_the_answer():
