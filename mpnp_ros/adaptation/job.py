@@ -48,7 +48,8 @@ class NewLink:
 class JobSpec:
     """What is to be trained, on which data, and within which limits.  The fields are those of spec.json.
 
-    new: links to train.  beside: folders of links that are plugged meanwhile and stay unchanged.
+    new: links to train.  beside: folders of links that are plugged meanwhile and stay unchanged.  copied:
+    such links without a folder, copies that the fusion node has made of the link in `starts`.
     supervision: LABELLED, or DISTILLED: by the answers of the `teachers`, modalities among those beside, with
     at least `confidence`.  each: generated questions for each moment with DISTILLED.
     anew_learning_rate, link: of untrained links; the latter are options of LinkConfig.for_model.
@@ -65,6 +66,7 @@ class JobSpec:
     store: str
     questions: str
     beside: tuple[str, ...] = ()
+    copied: tuple[NewLink, ...] = ()
     supervision: str = LABELLED
     teachers: tuple[str, ...] = ()
     confidence: float = .6
@@ -102,11 +104,12 @@ class JobSpec:
         """Read a spec.  Raises TrainingError, naming the file."""
         try:
             entries = json.loads((folder / SPEC).read_bytes())
-            new = tuple(NewLink(**{**link, 'starts': tuple(link['starts'])}) for link in entries.pop('new'))
+            new, copied = (tuple(NewLink(**{**link, 'starts': tuple(link['starts'])}) for link in links)
+                           for links in (entries.pop('new'), entries.pop('copied', ())))
             budget, training = Budget(**entries.pop('budget')), TrainerConfig(**entries.pop('training'))
             others: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                       for name, value in entries.items()}
-            return cls(new=new, budget=budget, training=training, **others)
+            return cls(new=new, copied=copied, budget=budget, training=training, **others)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f'{folder / SPEC} is not a valid job file ({error}); remove the folder'
                                 ) from None

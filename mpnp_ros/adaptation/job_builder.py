@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpnp_ros.adaptation.job import JobSpec, NewLink
-from mpnp_ros.adaptation.known import LinkCatalogue, ObservedState
+from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
 from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
 from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.files import cache_root
-from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore, name_of
 from mpnp_ros.methods.registry import DEFAULT_METHOD
 from mpnp_ros.training.budget import Budget
 
@@ -118,14 +118,18 @@ class JobBuilder:
         config, model, in_use = self.config, self.model, self.observed.in_use
         conditions = self.observed.conditions
         # new links are trained beside those of teachers and of healthy modalities
-        beside = [link.path for name, link in in_use.items() if link.path and name not in modalities and (
+        others = [link for name, link in in_use.items() if name not in modalities and (
             name in teachers or (name in conditions and conditions[name].state == HEALTHY))]
+        widths = self.observed.widths
+        copied = tuple(NewLink(link.modality, link.encoder, widths.get(link.modality, 0), (source,))
+                       for link in others if not link.path and (source := self._copied_from(link)))
         # initial links are not worth offering if links in use read all tokens already
         in_use_already = all(name in in_use and name in conditions
                              and in_use[name].encoder == conditions[name].encoder for name in modalities)
         return JobSpec(
             new=tuple(self._new_link(name) for name in modalities), buffer=str(self.buffer.folder),
-            store=str(self.store.folder), questions=str(cache_root() / 'questions'), beside=tuple(beside),
+            store=str(self.store.folder), questions=str(cache_root() / 'questions'),
+            beside=tuple(link.path for link in others if link.path), copied=copied,
             supervision=supervision, teachers=teachers, confidence=config.confidence, budget=config.budget,
             training=config.training, anew_learning_rate=config.scratch_learning_rate,
             turns=config.headings_per_frame, most_questions=config.max_questions,
@@ -133,6 +137,10 @@ class JobBuilder:
             offer_starts=config.offer_starts and not in_use_already, language_model=model.llm,
             linked_blocks=config.linked_blocks, each=config.questions_per_moment, method=model.method,
             device=model.device, dtype=model.dtype, threads=config.threads, niceness=config.niceness)
+
+    def _copied_from(self, link: LinkInUse) -> str:
+        """Return the folder of the link that a copy without a folder was made of; empty: not known."""
+        return next((path for path in self.initial_links if name_of(path) == link.version), '')
 
     def _new_link(self, modality: str) -> NewLink:
         """Return a link to train with its possible initial links, the most similar first."""

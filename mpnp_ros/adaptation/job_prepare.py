@@ -24,7 +24,7 @@ from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link import Link
-from mpnp_ros.methods.link_files import load_link
+from mpnp_ros.methods.link_files import copied_link, load_link
 from mpnp_ros.methods.link_store import name_of
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
@@ -220,7 +220,8 @@ def _buffered_data(spec: JobSpec) -> tuple[TokenDataset, TokenDataset]:
 
 def links_beside(spec: JobSpec, lm: LanguageModel) -> list[Link]:
     """Return the links that are plugged and stay unchanged."""
-    return [load_link(path, lm=lm) for path in spec.beside]
+    copies = [copied_link(link.starts[0], link.modality, link.encoder) for link in spec.copied]
+    return [*(load_link(path, lm=lm) for path in spec.beside), *copies]
 
 
 def initial_links(spec: JobSpec, new: NewLink, method: Method) -> list[tuple[str, Link]]:

@@ -12,7 +12,16 @@ import torch
 
 from mpnp_ros.adaptation import adapter as module
 from mpnp_ros.adaptation.adapter import AdaptationManager
-from mpnp_ros.adaptation.job import CANCELLED, FAILED, TRAINED, WORSE, JobProgress, JobResult, JobSpec
+from mpnp_ros.adaptation.job import (
+    CANCELLED,
+    FAILED,
+    TRAINED,
+    WORSE,
+    JobProgress,
+    JobResult,
+    JobSpec,
+    NewLink,
+)
 from mpnp_ros.adaptation.job_builder import ModelChoice, Request
 from mpnp_ros.adaptation.job_process import JobProcess
 from mpnp_ros.adaptation.known import LinkInUse
@@ -84,11 +93,11 @@ class Robot:
         self.store = LinkStore(folder / 'links')
         self.method = create_method('mpnp', load_language_model(llm, 'cpu', 'float32'))
 
-    def start(self, **config: object) -> AdaptationManager:
+    def start(self, starts: tuple[Path, ...] = (), **config: object) -> AdaptationManager:
         """An adapter on this folder."""
         return AdaptationManager(AdapterConfig(**{**CONFIG, **config}), self.folder,
                                  ModelChoice(str(self.llm), 'mpnp', 'cpu', 'float32'), self.fusion,
-                                 clock=lambda: self.now)
+                                 starts=starts, clock=lambda: self.now)
 
     def links(self, modality: str, encoder: str = '', **adaptation: float) -> StoredLink:
         """New untrained links in the store."""
@@ -278,6 +287,20 @@ def test_a_trusted_modality_teaches_where_there_are_no_labels(robot, experience)
     spec = robot.process.spec
     assert (spec.supervision, spec.teachers, spec.beside) == ('distilled', ('camera',), (str(camera.path),))
     assert str(camera.path) in spec.new[0].starts, 'what the camera knows is a beginning'
+
+
+def test_a_copy_that_the_fusion_node_made_teaches_too(robot, experience):
+    experience(robot.folder / 'replay', ('camera', 'lidar'), 40)
+    objects = robot.links('objects')
+    adapter = robot.start((objects.path,), supervision='distilled')
+    for name in ('camera', 'lidar'):
+        adapter.seen(tokens(name))
+    adapter.conditions([healthy('camera', objects.name), healthy('lidar')])
+    adapter.in_use([LinkInUse('camera', objects.name, '', 'camera-encoder')])
+    adapter.adapt(Request(('lidar',), 'distilled'))
+    spec = robot.process.spec
+    assert (spec.teachers, spec.beside) == (('camera',), ())
+    assert spec.copied == (NewLink('camera', 'camera-encoder', WIDTH, (str(objects.path),)),)
 
 
 def test_a_request_sets_its_own_bounds(robot, lidar):

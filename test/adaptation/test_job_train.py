@@ -19,6 +19,7 @@ from mpnp_ros.adaptation.job import (
     JobProgress,
     JobResult,
     JobSpec,
+    NewLink,
 )
 from mpnp_ros.adaptation.job_prepare import draw, read
 from mpnp_ros.adaptation.job_train import train
@@ -228,6 +229,9 @@ def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy
     learned, before = weights(result.links['lidar']), weights(camera)
     assert {name.split('.')[0] for name, tensor in learned.items()
             if not torch.equal(tensor, before[name])} == {'worth'}
+    copy = NewLink('camera', 'camera-encoder', 8, (camera,))
+    again = ran(replace(spec, beside=(), copied=(copy,)), tmp_path / 'again')
+    assert (again.status, again.accuracy) == (TRAINED, result.accuracy)
 
 
 def test_a_cancelled_job_goes_on_to_the_same_links(job, experience, tmp_path):
