@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -199,7 +200,7 @@ class RealAdaptation:
         wanted += [Run(way, count, seed) for seed in seeds for count in questions for way in WAYS]
         found = []
         for run in wanted:
-            found.append((run, kept(self.work / f'{run.file}.json', lambda run=run: self._measure(run))))
+            found.append((run, kept(self.work / f'{run.file}.json', partial(self._measure, run))))
             print(described(*found[-1]), flush=True)
         return found
 
