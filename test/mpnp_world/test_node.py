@@ -132,8 +132,9 @@ def test_sweeps_come_half_a_second_before_key_frames_of_the_same_scene(ros):
         ('/lidar_top', PointCloud2), ('/cam_front/image_rect/compressed', CompressedImage)))
     odometry = ros.collect('/odom', Odometry, 1000)
     process = ros.start(MODULE, parameters={
-        **SMALL, 'sensors': ['lidar', 'camera'], 'rate': 20.0, 'key_frame_rate': 0.5, 'motion_rate': 6.0,
-        'scene_duration': 4.0, 'duration': 7.0, 'wait_for': ['/lidar_top', '/labelled_questions', '/odom']})
+        **SMALL, 'sensors': ['lidar', 'camera'], 'sweeps': ['lidar'], 'rate': 20.0, 'key_frame_rate': 0.5,
+        'motion_rate': 6.0, 'scene_duration': 4.0, 'duration': 7.0,
+        'wait_for': ['/lidar_top', '/labelled_questions', '/odom']})
     assert process.wait(PATIENCE) == 0
     key_frames = [stamp(message) for message in questions.messages]
     assert len(key_frames) == 4 and stamp(images.messages[-1]) in key_frames
@@ -169,8 +170,8 @@ def test_it_holds_at_every_key_frame_and_asks_what_it_is_told_to(ros):
     stamps = [stamp(message) for message in questions.messages]
     assert np.diff(stamps).tolist() == [10 ** 9, 10 ** 9]
     assert to_nanoseconds(clock.messages[-1].clock) == stamps[-1]
-    clouds.wait(5, PATIENCE)  # half a second before a key frame there is a sweep
-    assert np.diff([stamp(message) for message in clouds.messages]).tolist() == [10 ** 9 // 2] * 4
+    clouds.wait(6, PATIENCE)  # half a second before each key frame there is a sweep
+    assert np.diff([stamp(message) for message in clouds.messages]).tolist() == [10 ** 9 // 2] * 5
     texts = [entry.question.text for message in questions.messages for entry in message.questions]
     assert len(texts) > 50 and all(map(parse_question, texts))  # which knows no relations between things
     assert process.stop() == 0
