@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -69,13 +70,13 @@ class CameraGroundEncoder:
         """Return the objects around the robot; raises ImageError naming the view at fault."""
         network = self.network
         seen = ground_inputs(frame, self.config, network.shape, network.azimuths, network.ranges)
+        images = seen.images.permute(0, 1, 4, 2, 3).float() / WHITE
+        places, earlier = (Places(*(each[None] for each in both)) for both in (seen.places, seen.earlier))
         with torch.inference_mode():
-            now, before = (network.features(_scaled(images)).flatten(0, 1)[None] if count else None
-                           for images, count in zip(seen.images, (1, seen.known), strict=True))
-            assert now is not None  # count is 1
-            found = find(network.maps(
-                now, _one(seen.places), torch.zeros_like(now) if before is None else before,
-                _one(seen.earlier), torch.tensor([float(seen.known)]))[0])
+            now = network.features(images[0]).flatten(0, 1)[None]
+            before = network.features(images[1]).flatten(0, 1)[None] if seen.known else torch.zeros_like(now)
+            maps = network.maps(now, places, before, earlier, torch.tensor([float(seen.known)]))
+        found = find(maps[0])
         return detections_of(
             found, self.head.manifest, network.ranges * LENGTH, looked=sectors_seen(seen.cameras),
             sources=tuple(view.name for view in frame.views),
@@ -102,34 +103,27 @@ def ground_inputs(frame: CameraFrame, config: CameraConfig, shape: tuple[int, in
                   ranges: int = RANGES) -> GroundInputs:
     """Return the inputs of a frame; raises ImageError naming the view at fault.
 
-    shape: rows and columns of features, as in :func:`places_in`.  azimuths, ranges: cells of the grid.
+    An earlier view that cannot be used is left out.  shape: rows and columns of features, as in
+    :func:`places_in`.  azimuths, ranges: cells of the grid.
     """
     if not frame.views:
         raise ImageError('the camera frame has no views; a set must hold at least one image')
     images = np.zeros((2, len(frame.views), config.height, config.width, 3), np.uint8)
-    cameras: list[list[Camera | None]] = [[], []]
+    cameras: list[Camera] = []
+    earlier: list[Camera | None] = []
     for place, view in enumerate(frame.views):
-        for time, moment in enumerate((view, view.earlier)):
-            camera = None
-            if moment is not None:
-                images[time, place], size = load_view(moment, config)
-                camera = calibrated(moment, size, config)
-            cameras[time].append(camera)
+        images[0, place], size = load_view(view, config)
+        cameras.append(calibrated(view, size, config))
+        earlier.append(None)
+        if view.earlier is not None:
+            with suppress(ImageError):  # it was rejected when it came; the present view is judged by itself
+                images[1, place], size = load_view(view.earlier, config)
+                earlier[-1] = calibrated(view.earlier, size, config)
     band = config.top, config.bottom
-    now, before = cameras
     return GroundInputs(
-        torch.from_numpy(images), places_in(now, shape, band, HEIGHTS, azimuths, ranges),
-        places_in(before, shape, band, EARLIER_HEIGHTS, azimuths, ranges),
-        any(camera is not None for camera in before), tuple(camera for camera in now if camera is not None))
-
-
-def _scaled(images: Tensor) -> Tensor:
-    """uint8 [V, height, width, 3] -> float32 [V, 3, height, width], 0..1."""
-    return images.permute(0, 3, 1, 2).float() / WHITE
-
-
-def _one(places: Places) -> Places:
-    return Places(places.rows[None], places.parts[None])
+        torch.from_numpy(images), places_in(cameras, shape, band, HEIGHTS, azimuths, ranges),
+        places_in(earlier, shape, band, EARLIER_HEIGHTS, azimuths, ranges),
+        any(camera is not None for camera in earlier), tuple(cameras))
 
 
 def _viewed_by(position: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:
