@@ -1,6 +1,8 @@
-"""The objects that the output of a detection network means."""
+"""The objects that the output of a detection network means, and the base of encoders that give them."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT
-from mpnp_ros.detection.detections import Detections
+from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.modalities.detection_network import CENTRE, KINDS, LENGTH, OFFSETS, STATES
 from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS
+from mpnp_ros.tokens import ModalityTokens
 
 if TYPE_CHECKING:
-    from mpnp_ros.modalities.heads import HeadManifest
+    from mpnp_ros.modalities.heads import Head, HeadManifest
 
 LEAST = 0.01
 """Probability of a cell from which on it belongs to an object."""
@@ -28,6 +31,39 @@ DEVIATION = 0.3
 """Metres: standard deviation of the distance of an object, about half a cell."""
 _MOVING = np.array([status == 'moving' for _, status in CHANNELS])
 _RIDDEN = np.array([status == 'with rider' for _, status in CHANNELS])
+
+
+class ObjectEncoder(ABC):
+    """Base of encoders whose head finds objects; see :class:`mpnp_ros.modalities.registry.Encoder`.
+
+    One token an object: the probability that it is there, divided among :attr:`channels`.  What moves is seen
+    only with the earlier reading of a frame.
+    """
+
+    channels, token_width = CHANNELS, CHANNEL_COUNT
+    looks_back = True
+    """Whether it uses the earlier reading of a frame."""
+    modality: str
+    head: Head
+    fingerprint: str
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Return the limits of its tokens, see Head.limits."""
+        return self.head.limits
+
+    def encode(self, frame: Any) -> ModalityTokens:
+        """Return the tokens of a frame; errors as of :meth:`detect`."""
+        return self.tokens(self.detect(frame))
+
+    def tokens(self, found: Detections) -> ModalityTokens:
+        """Return the tokens of what :meth:`detect` gives."""
+        made = detection_tokens(found, self.modality, self.fingerprint, self.limits['max_distance'])
+        return replace(made, **self.limits)
+
+    @abstractmethod
+    def detect(self, frame: Any) -> Detections:
+        """Return the objects around the robot; raises the error of the sensor for a frame without use."""
 
 
 class GridObjects(NamedTuple):

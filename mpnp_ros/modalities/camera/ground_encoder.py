@@ -3,15 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mpnp_ros.detection.classes import CHANNEL_COUNT
-from mpnp_ros.detection.detections import Detections, detection_tokens
+from mpnp_ros.detection.detections import Detections
 from mpnp_ros.detection.lift import Camera, sectors_seen
 from mpnp_ros.errors import ImageError
 from mpnp_ros.modalities.camera.config import CameraConfig
@@ -25,10 +23,9 @@ from mpnp_ros.modalities.camera.ground_network import (
 )
 from mpnp_ros.modalities.camera.images import CameraFrame, load_view
 from mpnp_ros.modalities.detection_network import AZIMUTHS, LENGTH, RANGES
-from mpnp_ros.modalities.grid_objects import detections_of, find
+from mpnp_ros.modalities.grid_objects import ObjectEncoder, detections_of, find
 from mpnp_ros.modalities.heads import Head, load_head
-from mpnp_ros.questions.vocabulary import CHANNELS
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE
 
 VERSION = 1  # goes up whenever `ground_inputs` gives other values for the same images
 WHITE = 255
@@ -36,35 +33,19 @@ SHAPING = 'height', 'width', 'top', 'bottom', 'camera_height'
 """Options that shape the tokens."""
 
 
-class CameraGroundEncoder:
-    """Encode a :class:`CameraFrame`; see :class:`mpnp_ros.modalities.registry.Encoder`.
-
-    One token an object: the probability that it is there, divided among :attr:`channels`.  What moves is seen
-    only with the earlier views of the frame.
-    """
+class CameraGroundEncoder(ObjectEncoder):
+    """Encode a :class:`CameraFrame`; see :class:`~mpnp_ros.modalities.grid_objects.ObjectEncoder`."""
 
     modality = 'camera'
-    channels, token_width = CHANNELS, CHANNEL_COUNT
-    looks_back = True
-    """Whether it uses the earlier views of a frame."""
 
     def __init__(self, config: CameraConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
         self.network = cast(GroundNetwork, self.head.network)
-        self.config, self.limits = self.head.configure(config), self.head.limits
+        self.config = self.head.configure(config)
         manifest = self.head.manifest
         shaping = CameraConfig(**{name: self.config[name] for name in SHAPING})
         self.fingerprint = shaping.fingerprint(
             self.modality, f'{manifest.sha256} {list(manifest.calibration)}', VERSION)
-
-    def encode(self, frame: CameraFrame) -> ModalityTokens:
-        """Return one token an object; raises ImageError naming the view at fault."""
-        return self.tokens(self.detect(frame))
-
-    def tokens(self, found: Detections) -> ModalityTokens:
-        """Return the tokens of what :meth:`detect` gives."""
-        made = detection_tokens(found, self.modality, self.fingerprint, self.limits['max_distance'])
-        return replace(made, **self.limits)
 
     def detect(self, frame: CameraFrame) -> Detections:
         """Return the objects around the robot; raises ImageError naming the view at fault."""
