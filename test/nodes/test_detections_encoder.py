@@ -338,6 +338,6 @@ def test_tokens_that_no_links_fit_are_read_like_counts_of_objects(ros):
     assert 'do not fit' not in fusion.output  # links that are replaced at once are no reason to warn
     encoders.publish(EncoderInfo(**camera, encoder='camera-columns', token_width=768))
     fusion.wait_for_output('do not fit encoder camera-columns')
-    shipped = read_manifest(shipped_links()['camera'].path).config.encoder
-    encoders.publish(EncoderInfo(**camera, encoder=shipped, token_width=24))
-    fusion.wait_for_output('camera links 000001 are in use')
+    shipped = read_manifest(shipped_links()['camera'].path)
+    encoders.publish(EncoderInfo(**camera, encoder=shipped.config.encoder, token_width=24))
+    fusion.wait_for_output(f'camera links {shipped.version} are in use')
