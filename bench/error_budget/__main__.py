@@ -70,8 +70,7 @@ def views(given: Namespace) -> Iterator[EncoderView]:
         from bench.study.study import RECIPE, Study, StudyConfig
 
         study = Study(StudyConfig.load(given.recipe or RECIPE), given.study, {
-            'camera': create_encoder('camera', {'tokens': 'objects', 'head': 'camera-driving-world'}),
-            'lidar': create_encoder('lidar', {'backbone': 'polar'})})
+            name: create_encoder(name) for name in ('camera', 'lidar')})
         yield from world_views(study)
     if given.root:
         encoder = CameraDetectionEncoder(CameraConfig(

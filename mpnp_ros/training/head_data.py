@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import cache_root, cached_folder, write_file
+from mpnp_ros.modalities.camera.ground_network import STRIDE
 from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
 from mpnp_ros.modalities.heads import covered
@@ -160,22 +161,16 @@ def turn_places(inputs: Inputs, headings: Sequence[int], mirrored: bool, grid: t
     inputs: of :class:`~mpnp_ros.modalities.camera.ground_network.GroundNetwork`, images uint8
     [B, 2, V, height, width, 3].  grid: its cells, all around and outwards.
     """
-    from mpnp_ros.modalities.camera.ground_network import STRIDE
-
     turned, images = dict(inputs), inputs['images']
     views, height, width = images.shape[2:5]
     columns, nothing = width // STRIDE, views * (height // STRIDE) * (width // STRIDE)
-    steps = [heading * grid[0] // HEADINGS for heading in headings]
     for name in ('rows', 'parts', 'earlier_rows', 'earlier_parts'):
-        cells = inputs[name].reshape(len(images), -1, *grid)
+        cells = turn_grid(inputs[name].reshape(len(images), -1, *grid), headings, mirrored).flatten(1)
         cells = cells.long() if name.endswith('rows') else cells.float()
-        if mirrored:
-            cells = cells.flip(2)
-            if name.endswith('rows'):
-                other = cells + columns - 1 - 2 * (cells % columns)
-                cells = torch.where(cells < nothing, other, cells)
-        turned[name] = torch.stack([frame.roll(step, 1) for frame, step in zip(cells, steps, strict=True)]
-                                   ).flatten(1)
+        if mirrored and name.endswith('rows'):
+            other = cells + columns - 1 - 2 * (cells % columns)
+            cells = torch.where(cells < nothing, other, cells)
+        turned[name] = cells
     turned['images'] = images.flip(4) if mirrored else images
     return turned
 

@@ -30,12 +30,12 @@ from mpnp_ros.training.detection_data import (
 )
 from mpnp_ros.training.detection_trainer import (
     are_true,
-    change_images,
     detection_loss,
     fitted_calibration,
     hide_earlier,
     pretrain_detections,
     sector_counts,
+    vary_images,
 )
 from mpnp_ros.training.head_data import SectorTargets
 from mpnp_ros.training.head_run import PretrainingReport, new_head
@@ -170,7 +170,7 @@ def test_a_head_of_cameras_learns_where_something_is(tmp_path: Path) -> None:
 def test_a_hidden_view_is_not_seen(tmp_path: Path) -> None:
     inputs, _ = pictured(tmp_path, 2).batch(range(2))
     before = {name: values.clone() for name, values in inputs.items()}
-    change_images(inputs, 1, random.Random(0), 1.)
+    vary_images(inputs, 1, random.Random(0), 1.)
     assert torch.equal(inputs['rows'][0], before['rows'][0])
     seen = [set((inputs['rows'][1] // 64).tolist()), set((before['rows'][1] // 64).tolist())]
     assert seen[1] == {0, 1} and len(seen[0] - {2}) == 1 and 2 in seen[0]

@@ -25,10 +25,7 @@ class HubDetector:
     """
 
     def __init__(self, folder: Path, device: str = 'cpu') -> None:
-        weights = folder / 'model.safetensors'
-        if not weights.is_file():
-            raise WeightsError(f'{weights} is missing; pickled weights are not read: save the model with '
-                               'safe_serialization=True')
+        weights = weights_in(folder)
         try:
             from transformers import AutoModelForObjectDetection
             model = AutoModelForObjectDetection.from_pretrained(
@@ -95,6 +92,15 @@ class _Preparation:
         if self.longest:
             scale = min(scale, self.longest / max(width, height))
         return round(width * scale), round(height * scale)
+
+
+def weights_in(folder: Path) -> Path:
+    """Return the file of the weights in a folder of transformers; raises WeightsError where it is missing."""
+    weights = folder / 'model.safetensors'
+    if not weights.is_file():
+        raise WeightsError(f'{weights} is missing; pickled weights are not read: save the model with '
+                           'safe_serialization=True')
+    return weights
 
 
 def folder_of(source: str) -> Path:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mpnp_ros.detection.detectors.base import Boxes, best
+from mpnp_ros.detection.detectors.hub import weights_in
 from mpnp_ros.detection.detectors.onnx_file import corners
 from mpnp_ros.device import choose_device
 from mpnp_ros.errors import ConfigurationError, WeightsError
@@ -55,10 +56,7 @@ class OpenVocabularyDetector:
         if self._kind not in (OWL, OWL2, *DINOS):
             raise WeightsError(f'{folder} holds a detector of the kind {self._kind!r}; of those that look '
                                f'for words, {", ".join((OWL, OWL2, *DINOS))} are known')
-        weights = folder / 'model.safetensors'
-        if not weights.is_file():
-            raise WeightsError(f'{weights} is missing; pickled weights are not read: save the model with '
-                               'safe_serialization=True')
+        weights = weights_in(folder)
         try:
             from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
             self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True,

@@ -29,7 +29,6 @@ from mpnp_ros.modalities.camera.calibration import (
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile
-from mpnp_ros.modalities.earlier import EARLIEST, LATEST
 from mpnp_ros.nodes.discovery import (
     CAMERA_INFO,
     COMPRESSED,
@@ -270,13 +269,11 @@ class CameraNode(SynchronizedEncoder):
         """Return views with those of about half a second before, as they lie in the base frame of now."""
         made, missing = [], ''
         for view in views:
-            item, earlier = self._recent.earlier(view.name, view.stamp_ns), None
-            way = self._way(item.stamp_ns if item else view.stamp_ns, view.stamp_ns)
-            if way is None:
-                missing = f'the pose of the robot is not known; {UNTOLD.format(base=self.values.base_frame)}'
-            elif self._recent.is_slow(view.name, view.stamp_ns):
-                missing = f'no image of {view.name} is {EARLIEST:g} to {LATEST:g} s older than the newest'
-            if item is not None and way is not None:
+            found, reason = self._recent.with_way(view.name, view.stamp_ns, self._way, self.values.base_frame,
+                                                  f'image of {view.name}')
+            missing, earlier = reason or missing, None
+            if found is not None:
+                item, way = found
                 with suppress(MpnpError):  # it was rejected when it came
                     before = self.part(item)
                     rotation = view_rotation(before, self.encoder.config)

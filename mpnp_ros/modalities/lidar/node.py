@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_points
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.modalities.earlier import EARLIEST, LATEST
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.health import LidarLimits
 from mpnp_ros.modalities.lidar.sweep import IntensityScale, LidarFrame
 from mpnp_ros.nodes.discovery import CLOUD, FoundSensor, FoundSensors, Topic, equals, find_lidars, sensor_name
-from mpnp_ros.nodes.ego_poses import UNTOLD, EgoPoses, fixed_frame_option, odometry_option
+from mpnp_ros.nodes.ego_poses import EgoPoses, fixed_frame_option, odometry_option
 from mpnp_ros.nodes.encoder_node import EncoderNode, EncoderOptions, Input
 from mpnp_ros.nodes.objects import ObjectsPublisher
 from mpnp_ros.nodes.parameters import topic_problem
@@ -142,17 +142,13 @@ class LidarNode(EncoderNode):
         if (ego := self._ego) is None:
             return None
         base, fixed = self.values.base_frame, self.values.fixed_frame
-        item = self._recent.earlier(newest.name, newest.stamp_ns)
-        then_ns = item.stamp_ns if item else newest.stamp_ns
-        way, missing = ego.way(base, fixed, then_ns, newest.stamp_ns), ''
-        if way is None:
-            missing = f'the pose of the robot is not known; {UNTOLD.format(base=base)}'
-        elif self._recent.is_slow(newest.name, newest.stamp_ns):
-            missing = f'no sweep is {EARLIEST:g} to {LATEST:g} s older than the newest'
+        found, missing = self._recent.with_way(newest.name, newest.stamp_ns, partial(ego.way, base, fixed),
+                                               base, 'sweep')
         self.concerns.set('motion', f'{newest.name}: motion cannot be seen: {missing}' if missing else '',
                           quality=1.)
-        if item is None or way is None:
+        if found is None:
             return None
+        item, way = found
         try:
             sweep = self.part(item)
         except MpnpError:  # it was rejected when it came
