@@ -17,7 +17,7 @@ from mpnp_ros.errors import DatasetError, NotAnsweringError
 from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.balance import Chooser, Majority
-from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
+from mpnp_ros.questions.generator import LabelledQuestion, objects_of, scene_questions
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
@@ -162,8 +162,7 @@ class RealAnswers:
 
 def near(frame: KeyFrame) -> list[AnnotatedObject]:
     """Return the true objects that questions are about."""
-    return [item for item in frame.objects
-            if item.distance <= SCOPE.max_distance and item.num_lidar_pts >= SCOPE.min_points]
+    return objects_of(frame, SCOPE)
 
 
 class Asked(Protocol):
