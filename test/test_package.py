@@ -37,7 +37,7 @@ MAY_IMPORT = {
     'modalities': BASE | {'nuscenes', 'questions', 'detection'}, 'bags': BASE | {'nuscenes', 'questions'},
     'training': BASE | {'llm', 'methods', 'modalities', 'nuscenes', 'questions'},
     'adaptation': BASE | {'llm', 'methods', 'modalities', 'questions', 'training', 'supervisor'},
-    'serving': BASE | {'llm', 'methods'},
+    'serving': BASE | {'llm', 'methods', 'questions'},
     'conversions': BASE | {'questions', 'modalities', 'detection'},
     'node_names': {'errors', 'modalities'}, 'client': {'endpoints', 'errors', 'node_names', 'transport'},
 }

@@ -30,6 +30,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--standing', action='store_true', help='answer on every new frame, until Ctrl-C')
     parser.add_argument('--period', type=not_negative, default=0., metavar='S',
                         help='minimum time between two standing answers (default: every frame)')
+    parser.add_argument('--on-change', action='store_true',
+                        help='with --standing, leave out answers that say the same as the one before')
     parser.add_argument('--max-new-tokens', type=count, default=0, metavar='N',
                         help='maximum length of a generated answer (default: that of the node)')
     parser.add_argument('--timeout', type=positive, default=60., metavar='S',
@@ -49,7 +51,8 @@ def run(arguments: Namespace) -> int:
         printer = StreamPrinter()
         try:
             if arguments.standing:
-                for answer in robot.watch(arguments.question, arguments.choices, period=arguments.period):
+                for answer in robot.watch(arguments.question, arguments.choices, period=arguments.period,
+                                          on_change=arguments.on_change):
                     show(answer, arguments.json, verbose=arguments.verbose)
                     if answer.status not in EXIT_CODES:
                         return 1

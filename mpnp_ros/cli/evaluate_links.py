@@ -166,7 +166,7 @@ def with_links(method: Method, store: Path | None, encoders: Sequence[Encoder]) 
             alike = OBJECTS if name == OBJECTS else find_sensor(name).reads_like
             if (stored := shipped_link(name, encoder.fingerprint, encoder.token_width, alike)) is None:
                 raise LinksError(f'no shipped links read the tokens of {name}; train some, and give --links')
-            method.plug(link_to(stored, encoder, method.lm))
+            method.plug(link_to(stored, name, encoder.fingerprint, method.lm))
             continue
         if (stored := LinkStore(store).latest(name)) is None:
             raise LinksError(f'no links for {name} in {store}; choose other --modalities')
@@ -186,15 +186,15 @@ def linked_to_objects(recipe: TrainRecipe, lm: LanguageModel, store: Path | None
         method, stored = create_method(DEFAULT_METHOD, lm), shipped
     else:
         return None
-    method.plug(link_to(stored, encoder, lm))
+    method.plug(link_to(stored, encoder.modality, encoder.fingerprint, lm))
     return method
 
 
-def link_to(stored: StoredLink, encoder: Encoder, lm: LanguageModel) -> Link:
-    """Return a stored link, or a copy of it for an encoder whose tokens count the same."""
-    if read_manifest(stored.path).config.encoder == encoder.fingerprint:
+def link_to(stored: StoredLink, modality: str, encoder: str, lm: LanguageModel) -> Link:
+    """Return a stored link, or a copy of it for an encoder (fingerprint) whose tokens count the same."""
+    if read_manifest(stored.path).config.encoder == encoder:
         return load_link(stored.path, lm=lm, sha256=stored.sha256)
-    return copied_link(stored.path, encoder.modality, encoder.fingerprint)
+    return copied_link(stored.path, modality, encoder)
 
 
 def annotated(root: NuScenes, scenes: Sequence[str] | None) -> bool:

@@ -40,6 +40,8 @@ COMMANDS = (
     Command('doctor', 'mpnp_ros.cli.doctor', 'check this machine and suggest fixes'),
     Command('bringup', 'mpnp_ros.cli.bringup', 'start encoders, fusion and adaptation'),
     Command('ask', 'mpnp_ros.cli.ask', 'ask a question and print the answer as it is generated'),
+    Command('watch', 'mpnp_ros.cli.watch', 'tell when something begins and ends'),
+    Command('past', 'mpnp_ros.cli.past', 'ask about what the robot remembers, or a bag of tokens'),
     Command('questions', 'mpnp_ros.cli.questions', 'list and withdraw standing questions'),
     Command('status', 'mpnp_ros.cli.status', 'show the state of each modality'),
     Command('adapt', 'mpnp_ros.cli.adapt', 'train links on the running robot within a budget'),

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.client.node_reports import ERROR, HEARD_WITHIN, NodeReports
@@ -40,8 +41,8 @@ from mpnp_ros.node_names import FUSION
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from mpnp_ros.action import Adapt
-    from mpnp_ros.msg import Adaptation, Answer, LinkInfo, ModalityState
+    from mpnp_ros.action import Adapt, AskPast
+    from mpnp_ros.msg import Adaptation, Answer, Event, LinkInfo, ModalityState, Question
 
 LOG = logging.getLogger('mpnp_ros.client')
 POLL, MEETING = .02, .2
@@ -101,7 +102,7 @@ class AsyncRobot:
         self._destroy: list[Callable[[], Any]] = [self.reports.close]
         self._met: set[int] = set()
         self._newest: dict[str, Any] = {}
-        self._listeners: set[Callable[[Answer], None]] = set()
+        self._listeners: set[Callable[[Answer | Event], None]] = set()
         atexit.register(self.close)  # threads of rclpy do not survive the end of the interpreter
 
     async def __aenter__(self) -> AsyncRobot:
@@ -165,56 +166,111 @@ class AsyncRobot:
             return
 
     async def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
-                    timeout: float | None = None) -> AsyncGenerator[Answer, None]:
+                    on_change: bool = False, timeout: float | None = None) -> AsyncGenerator[Answer, None]:
         """See :meth:`Robot.watch`."""
-        from rclpy.duration import Duration
-
         from mpnp_ros.msg import Answer, Question
 
         if timeout is None:
-            timeout = self.timeout if question else math.inf
-        identity = f'mpnp-{uuid.uuid4().hex[:8]}' if question else ''
-        answers: asyncio.Queue[Answer] = asyncio.Queue()
-        put = into(answers)
+            timeout = self.timeout if question and not on_change else math.inf
+        asked = Question(text=question, choices=list(choices), period=period, on_change=on_change)
+        async with aclosing(self._stand(asked, timeout)) as heard:
+            async for message in heard:
+                if isinstance(message, Answer):
+                    yield message
 
-        def listen(answer: Answer) -> None:
-            if not question or answer.id == identity:
-                put(answer)
+    async def events(self, question: str, answers: Sequence[str] = ('yes',), choices: Sequence[str] = (), *,
+                     begin: float = 0., end: float = 0., hold: float = 0.,
+                     timeout: float | None = None) -> AsyncGenerator[Event, None]:
+        """See :meth:`Robot.events`."""
+        from mpnp_ros.msg import Condition, Event, Question
 
-        self._create('answer', lambda: self.node.create_subscription(
-            Answer, 'answer', self._hear, QUEUE, callback_group=self._group))
+        asked = Question(text=question, choices=list(choices), on_change=True, condition=Condition(
+            answers=list(answers), begin=begin, end=end, hold=hold))
+        async with aclosing(
+            self._stand(asked, self.timeout if timeout is None else timeout, once=True)
+        ) as heard:
+            async for message in heard:
+                if isinstance(message, Event):
+                    yield message
+
+    async def _stand(self, question: Question, timeout: float,
+                     once: bool = False) -> AsyncGenerator[Answer | Event, None]:
+        """Ask a standing question, and yield its answers and events; it is withdrawn at the end.
+
+        Without a text no question is asked, and the answers and events of all are yielded.  timeout: seconds
+        without a message, or, with `once`, until the first one.
+        """
+        from rclpy.duration import Duration
+
+        from mpnp_ros.msg import Answer, Event
+        from mpnp_ros.msg import Question as QuestionMessage
+
+        asks = bool(question.text)
+        question.id, question.standing, question.lease = (
+            f'mpnp-{uuid.uuid4().hex[:8]}' if asks else '',
+            True,
+            LEASE,
+        )
+        messages: asyncio.Queue[Answer | Event] = asyncio.Queue()
+        put = into(messages)
+
+        def listen(message: Answer | Event) -> None:
+            if not asks or message.id == question.id:
+                put(message)
+
+        for kind, topic in ((Answer, 'answer'), (Event, 'event')):
+            self._create(topic, partial(self.node.create_subscription, kind, topic, self._hear, QUEUE,
+                                        callback_group=self._group))
         self._listeners.add(listen)
         renewing: asyncio.Task[None] | None = None
         publisher: Any = None
 
-        async def renew(standing: Question) -> None:
+        async def renew() -> None:
             while True:  # its lease ends soon after this process, however that ends
-                publisher.publish(standing)
+                publisher.publish(question)
                 await asyncio.sleep(RENEWAL)
 
         try:
-            if question:
+            if asks:
                 publisher = self._create('question', lambda: self.node.create_publisher(
-                    Question, 'question', 10))
+                    QuestionMessage, 'question', 10))
                 await self._meet(publisher, publisher.get_subscription_count, timeout)
-                renewing = asyncio.create_task(renew(Question(
-                    id=identity, text=question, choices=list(choices), standing=True, period=period,
-                    lease=LEASE)))
+                renewing = asyncio.create_task(renew())
             while True:
                 try:
-                    answer = await within(answers.get(), None if math.isinf(timeout) else timeout)
+                    message = await within(messages.get(), None if math.isinf(timeout) else timeout)
                 except asyncio.TimeoutError:
                     raise NotAnsweringError(f'no answer within {timeout:g} s: no sensor may be sending; '
                                             '`mpnp status` shows them') from None
-                if question and answer.status == Answer.REJECTED:
-                    raise RequestError(answer.error, answer)
-                yield answer
+                if asks and isinstance(message, Answer) and message.status == Answer.REJECTED:
+                    raise RequestError(message.error, message)
+                timeout = math.inf if once else timeout
+                yield message
         finally:
             self._listeners.discard(listen)
             if renewing is not None:
                 renewing.cancel()
-                publisher.publish(Question(id=identity, standing=True))  # its text is empty: withdrawn
+                publisher.publish(
+                    QuestionMessage(id=question.id, standing=True)
+                )  # its text is empty: withdrawn
                 await asyncio.to_thread(publisher.wait_for_all_acked, Duration(seconds=DEPARTURE))
+
+    async def ask_past(self, text: str, choices: Sequence[str] = (), *, window: float = 0.,
+                       progress: Callable[[AskPast.Feedback], object] | None = None,
+                       timeout: float | None = None) -> AskPast.Result:
+        """See :meth:`Robot.ask_past`."""
+        from mpnp_ros.action import AskPast
+
+        timeout = self.timeout if timeout is None else timeout
+        goal = AskPast.Goal(text=text, choices=list(choices), window=window)
+        late = f'no answer within {timeout:g} s; give it a longer time-out or a shorter window'
+        async with aclosing(
+            self._pursue(AskPast, 'ask_past', goal, time.monotonic() + timeout, late)
+        ) as course:
+            async for message in course:
+                if progress is not None and isinstance(message, AskPast.Feedback):
+                    progress(message)
+        return _succeeded(message)
 
     async def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
         """See :meth:`Robot.modalities`."""
@@ -327,7 +383,7 @@ class AsyncRobot:
         client = self._create(name, lambda: action_client_class()(self.node, kind, name,
                                                                   callback_group=self._group))
         await self._meet(client, client.server_is_ready, end - time.monotonic(), cancelled)
-        is_ask = name == 'ask_stream'
+        of_fusion = name in ('ask_stream', 'ask_past')
         messages: asyncio.Queue[Any] = asyncio.Queue()
         put = into(messages)
         handle = None
@@ -337,7 +393,7 @@ class AsyncRobot:
                 raise NotAnsweringError(late)
             sending = client.send_goal_async(goal, feedback_callback=lambda message: put(message.feedback))
             try:  # a question may be repeated: a server drops responses to clients it has not discovered yet
-                handle = await within(awaitable(sending), min(left, RESPONSE) if is_ask else left)
+                handle = await within(awaitable(sending), min(left, RESPONSE) if of_fusion else left)
             except (asyncio.TimeoutError, asyncio.CancelledError) as error:
                 sending.add_done_callback(cancel_accepted)
                 if isinstance(error, asyncio.CancelledError):
@@ -346,7 +402,7 @@ class AsyncRobot:
             raise NotAnsweringError(f'the node that serves {name} did not accept the goal; `mpnp status` '
                                     'says what it is doing')
         handle.get_result_async().add_done_callback(lambda done: put(done.result().result))
-        watch = self._watch_fusion(client, end, late) if is_ask else \
+        watch = self._watch_fusion(client, end, late) if of_fusion else \
             _watch_adaptation(client, handle, cancelled)
         result = None
         try:
@@ -429,9 +485,9 @@ class AsyncRobot:
             kind, topic, lambda message: self._newest.update({topic: convert(message)}),
             qos_profile(LATCHED), callback_group=self._group))
 
-    def _hear(self, answer: Answer) -> None:
+    def _hear(self, message: Answer | Event) -> None:
         for listener in list(self._listeners):
-            listener(answer)
+            listener(message)
 
     def _create(self, name: str, create: Callable[[], Any]) -> Any:
         """Return what was created on the node under this name; it is kept until the end."""

@@ -15,9 +15,9 @@ from mpnp_ros.errors import CancelledError
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from mpnp_ros.action import Adapt
+    from mpnp_ros.action import Adapt, AskPast
     from mpnp_ros.client.node_reports import NodeReports
-    from mpnp_ros.msg import Adaptation, Answer, LinkInfo, ModalityState
+    from mpnp_ros.msg import Adaptation, Answer, Event, LinkInfo, ModalityState
 
 T = TypeVar('T')
 CLOSED = 'the robot has been closed'
@@ -114,15 +114,44 @@ class Robot:
                                                     timeout=timeout))
 
     def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
-              timeout: float | None = None) -> Iterator[Answer]:
+              on_change: bool = False, timeout: float | None = None) -> Iterator[Answer]:
         """Yield the answers to a standing question, which is asked again on every new frame.
 
-        period: seconds between two answers, at least.  timeout: seconds without an answer.  The question is
-        withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
-        Without a question: all answers that are published, and no time-out by default.
-        Of answers that wait to be taken, the 100 newest are kept.
+        period: seconds between two answers, at least.  on_change: leave out answers that say the same as the
+        one before.  timeout: seconds without an answer; with on_change there is none by default.  The
+        question is withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
+        Without a question: all answers that are published, and no time-out by default.  Of answers that wait
+        to be taken, the 100 newest are kept.
         """
-        return self._iterate(self._robot.watch(question, choices, period=period, timeout=timeout))
+        return self._iterate(self._robot.watch(question, choices, period=period, on_change=on_change,
+                                               timeout=timeout))
+
+    def events(self, question: str, answers: Sequence[str] = ('yes',), choices: Sequence[str] = (), *,
+               begin: float = 0., end: float = 0., hold: float = 0.,
+               timeout: float | None = None) -> Iterator[Event]:
+        """Yield when the answer to a question becomes one of `answers`, and when it ceases to be.
+
+        ``for event in robot.events('Is there a pedestrian ahead?'): ...``; a sentence such as "tell me when a
+        pedestrian is ahead" is understood too.  begin, end: 0..1, probability of `answers` together from
+        which an event begins, and below which it ends; 0: as in msg/Condition.  hold: seconds by sensor
+        stamps that either must last.  timeout: seconds until the first answer, whatever it says.  The
+        question is withdrawn as that of :meth:`watch`.
+        """
+        return self._iterate(self._robot.events(question, answers, choices, begin=begin, end=end, hold=hold,
+                                                timeout=timeout))
+
+    def ask_past(self, text: str, choices: Sequence[str] = (), *, window: float = 0.,
+                 progress: Callable[[AskPast.Feedback], object] | None = None,
+                 timeout: float | None = None) -> AskPast.Result:
+        """Ask about what the fusion node remembers, e.g. ``When was the last bus?``.
+
+        A question about the present is asked of every remembered moment.  choices: answers of a question
+        other than whether something is there.  window: seconds that are looked at; 0: as the text says, else
+        all.  progress: gets every AskPast.Feedback.  Raises RequestError, with the result as response, where
+        the question is not understood or nothing is remembered.
+        """
+        return self._wait(lambda: self._robot.ask_past(text, choices, window=window, progress=progress,
+                                                       timeout=timeout))
 
     def modalities(self, timeout: float | None = None) -> dict[str, ModalityState]:
         """Return the newest state of every modality, by its name."""

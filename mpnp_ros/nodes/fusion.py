@@ -11,6 +11,7 @@ node is not active it rejects questions with a reason.
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import threading
 import time
@@ -25,43 +26,50 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_msgs.msg import String
 
 from mpnp_ros.action import Ask as AskAction
+from mpnp_ros.action import AskPast
 from mpnp_ros.conversions.messages import from_message
 from mpnp_ros.device import DTYPES, release_memory
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
-from mpnp_ros.errors import ConfigurationError, LinksError, TokensError
+from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError, TokensError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, load_language_model
 from mpnp_ros.methods.link_store import LinkStore, default_store, shipped_link, shipped_links
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.msg import Adaptation, EncoderInfo, ModalityStates
 from mpnp_ros.msg import Answer as AnswerMessage
+from mpnp_ros.msg import Event as EventMessage
 from mpnp_ros.msg import ModalityTokens as TokensMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.node_names import encoder_nodes
 from mpnp_ros.nodes.fusion_messages import (
     answer_to_message,
+    event_to_message,
     facts_from_message,
     link_to_message,
     question_from_message,
+    recollection_to_message,
     standing_to_message,
     state_to_message,
     states_to_message,
 )
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
-from mpnp_ros.nodes.services import AskStream, create_deferred_service, then
+from mpnp_ros.nodes.services import GoalServer, create_deferred_service, then
 from mpnp_ros.options import Change, option
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
+from mpnp_ros.serving.events import Event
 from mpnp_ros.serving.link_versions import (
     LinkVersion,
     copied_link_version,
     links_at_start,
     read_link_version,
 )
+from mpnp_ros.serving.memory import TokenMemory
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus, State, WatchLimits
+from mpnp_ros.serving.past import PastInquiry, Recollection
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
@@ -120,6 +128,20 @@ class FusionOptions(ManagedOptions):
     max_new_tokens: int = option(
         32, 'maximum length of a generated answer, unless the question gives one', unit='tokens', low=1,
         high=MOST_NEW_TOKENS, change=Change.CONFIGURE)
+    memory_duration: float = option(
+        600., 'time of which tokens are remembered for questions about the past; 0: none', unit='s', low=0,
+        high=864000, change=Change.CONFIGURE)
+    memory_interval: float = option(
+        0.5, 'shortest time between two remembered moments', unit='s', low=0.01, high=3600,
+        change=Change.CONFIGURE)
+    memory_mb: float = option(
+        64.0,
+        'most memory for remembered tokens; the oldest are forgotten first',
+        unit='MB',
+        low=0,
+        high=65536,
+        change=Change.CONFIGURE,
+    )
     question_cache_mb: float = option(
         64., 'memory for prepared questions', unit='MB', low=0, high=65536,
         change=Change.CONFIGURE)
@@ -155,6 +177,7 @@ class FusionNode(ManagedNode):
                                  callback_group=self._group)
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
+        self._events = self.create_publisher(EventMessage, 'event', DEPTH)
         self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
         create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
         create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
@@ -163,7 +186,9 @@ class FusionNode(ManagedNode):
         self.create_service(ListQuestions, 'list_questions', self._on_list_questions,
                             callback_group=self._group)
         self.create_service(SetModality, 'set_modality', self._on_set_modality, callback_group=self._group)
-        self._ask_stream = AskStream(self, self._on_goal)
+        self._goal_servers = (
+            GoalServer(self, AskAction, 'ask_stream', self._on_goal, _answered),
+            GoalServer(self, AskPast, 'ask_past', self._on_past, _recalled))
         self.every(TICK, self._tick)
         self.diagnostics.add_source(self._facts)
         self.diagnostics.add_check(self._amiss)
@@ -180,7 +205,9 @@ class FusionNode(ManagedNode):
         self._server = AnswerServer(
             method, board, capacity=values.queue_size, standing_capacity=values.standing_size,
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
-            deliver=self._deliver, without_sensors=lambda: self.values.answer_without_sensors)
+            deliver=self._deliver, tell=self._tell,
+            without_sensors=lambda: self.values.answer_without_sensors,
+            memory=TokenMemory(values.memory_duration, round(values.memory_mb * 1e6), values.memory_interval))
         self._server.pause(INACTIVE)
         for path in filter(None, set(values.links) - {SHIPPED}):
             self._server.load_links(path).result()
@@ -326,8 +353,35 @@ class FusionNode(ManagedNode):
 
         return then(self._ask(self._question(request.question)).future, respond)
 
-    def _on_goal(self, goal: AskAction.Goal, on_progress: Callable[[Progress], None]) -> Inquiry:
-        return self._ask(self._question(goal.question), on_progress, goal.max_new_tokens)
+    def _on_goal(
+        self, goal: AskAction.Goal, publish_feedback: Callable[[AskAction.Feedback], None]
+    ) -> Inquiry:
+        def feed_back(progress: Progress) -> None:
+            publish_feedback(
+                AskAction.Feedback(text=progress.text, stage=progress.stage, tokens=progress.tokens)
+            )
+
+        return self._ask(self._question(goal.question), feed_back, goal.max_new_tokens)
+
+    def _on_past(
+        self, goal: AskPast.Goal, publish_feedback: Callable[[AskPast.Feedback], None]
+    ) -> PastInquiry:
+        server = self._server
+        remembered = 0
+
+        def feed_back(count: int) -> None:
+            publish_feedback(AskPast.Feedback(moments=count, remembered=remembered))
+
+        try:
+            if server is None:
+                raise QuestionError(UNCONFIGURED)
+            choices = tuple(goal.choices) or NAMED_CHOICES[self.values.choices]
+            inquiry = server.recall(goal.text, choices, goal.window or math.inf, feed_back)
+            remembered = len(inquiry.moments)
+        except QuestionError as error:
+            self.diagnostics.warn('questions_rejected', str(error))
+            return PastInquiry.refused(error)
+        return inquiry
 
     def _question(self, message: QuestionMessage) -> Question:
         return question_from_message(message, NAMED_CHOICES[self.values.choices])
@@ -351,6 +405,11 @@ class FusionNode(ManagedNode):
         self.diagnostics.count(f'answers_{answer.status.name.lower()}')
         if answer.status is not Status.OK:
             self.diagnostics.warn(f'questions_{answer.status.name.lower()}', answer.error)
+
+    def _tell(self, event: Event) -> None:
+        """Publish an event; called on any thread."""
+        self._events.publish(event_to_message(event))
+        self.diagnostics.count(f'events_{event.kind.name.lower()}')
 
     def _on_load_links(self, request: LoadLinks.Request) -> Future[LoadLinks.Response]:
         return self._change_links(LoadLinks, lambda server: server.load_links(request.path, request.sha256))
@@ -477,6 +536,17 @@ class FusionNode(ManagedNode):
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
+
+
+def _answered(done: Future[Answer]) -> tuple[bool, AskAction.Result]:
+    answer = done.result()
+    return answer.status is Status.OK, AskAction.Result(answer=answer_to_message(answer))
+
+
+def _recalled(done: Future[Recollection]) -> tuple[bool, AskPast.Result]:
+    if error := done.exception():
+        return False, AskPast.Result(message=str(error))
+    return True, recollection_to_message(done.result())
 
 
 def main() -> int:

@@ -6,32 +6,50 @@ from collections.abc import Sequence
 
 from std_msgs.msg import Header
 
+from mpnp_ros.action import AskPast
 from mpnp_ros.conversions.messages import from_nanoseconds
 from mpnp_ros.msg import Answer as AnswerMessage
+from mpnp_ros.msg import Condition as ConditionMessage
 from mpnp_ros.msg import Counted as CountedMessage
 from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates
+from mpnp_ros.msg import Event as EventMessage
 from mpnp_ros.msg import Question as QuestionMessage
-from mpnp_ros.serving.answers import Answer
+from mpnp_ros.msg import Span as SpanMessage
+from mpnp_ros.serving.answers import UNKNOWN, Answer
 from mpnp_ros.serving.coverage import direction_of
+from mpnp_ros.serving.events import Event
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import EncoderFacts, ModalityStatus
-from mpnp_ros.serving.questions import Question, Standing
+from mpnp_ros.serving.past import Recollection
+from mpnp_ros.serving.questions import Condition, Question, Standing
 from mpnp_ros.srv import ListQuestions
 
 
 def question_from_message(message: QuestionMessage, default_choices: Sequence[str] = ()) -> Question:
     """Return the question of `message`; one without choices gets the default ones."""
     choices = tuple(message.choices) or tuple(default_choices)
-    return Question(message.text, choices, message.id, message.standing, message.period, message.lease)
+    asked = message.condition
+    begin = asked.begin or Condition.begin
+    condition = Condition(tuple(asked.answers), begin, asked.end or min(Condition.end, begin), asked.hold)
+    return Question(message.text, choices, message.id, message.standing, message.period, message.lease,
+                    condition, message.on_change)
+
+
+def question_to_message(question: Question) -> QuestionMessage:
+    """Return `question` as a message."""
+    condition = question.condition
+    return QuestionMessage(
+        id=question.id, text=question.text, choices=list(question.choices), standing=question.standing,
+        period=question.period, lease=question.lease, on_change=question.on_change,
+        condition=ConditionMessage() if not condition.answers else ConditionMessage(
+            answers=list(condition.answers), begin=condition.begin, end=condition.end, hold=condition.hold))
 
 
 def standing_to_message(standing: Sequence[Standing]) -> ListQuestions.Response:
     """Return the standing questions as the response that lists them."""
-    questions = [QuestionMessage(id=question.id, text=question.text, choices=list(question.choices),
-                                 standing=question.standing, period=question.period, lease=question.lease)
-                 for question in (entry.question for entry in standing)]
     return ListQuestions.Response(
-        questions=questions, answered=array.array('I', [entry.answered for entry in standing]),
+        questions=[question_to_message(entry.question) for entry in standing],
+        answered=array.array('I', [entry.answered for entry in standing]),
         remaining=array.array('f', [entry.remaining for entry in standing]))
 
 
@@ -59,6 +77,25 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
         latency=answer.latency, compute_duration=answer.compute)
     message.header.stamp = from_nanoseconds(answer.stamp_ns)
     return message
+
+
+def event_to_message(event: Event) -> EventMessage:
+    """Return `event` as a message."""
+    message = EventMessage(
+        id=event.question.id, question=event.question.text, kind=int(event.kind),
+        since=from_nanoseconds(event.since_ns), answer=event.answer, probability=event.probability,
+        used_modalities=list(event.used), reason=event.reason)
+    message.header.stamp = from_nanoseconds(event.stamp_ns)
+    return message
+
+
+def recollection_to_message(answer: Recollection) -> AskPast.Result:
+    """Return an answer about the past as the result of its action."""
+    return AskPast.Result(
+        success=True, message=answer.unknown, text=UNKNOWN if answer.unknown else answer.text,
+        moments=answer.moments,
+        spans=[SpanMessage(begin=from_nanoseconds(span.begin_ns), end=from_nanoseconds(span.end_ns),
+                           answer=span.answer, probability=span.probability) for span in answer.spans])
 
 
 def state_to_message(status: ModalityStatus) -> ModalityState:

@@ -33,6 +33,8 @@ FUSION = (
              RELIABLE),
     Endpoint('fusion', PUBLISHES, 'answer_text', 'std_msgs/msg/String',
              'the text of each answer; an error in square brackets', RELIABLE),
+    Endpoint('fusion', PUBLISHES, 'event', 'mpnp_ros/msg/Event',
+             'begin and end of the condition of a standing question', RELIABLE),
     Endpoint('fusion', PUBLISHES, 'modalities', 'mpnp_ros/msg/ModalityStates',
              'on every change and once a second', LATCHED),
     Endpoint('fusion', SERVES, 'ask', 'mpnp_ros/srv/Ask', 'one question, one answer'),
@@ -45,6 +47,8 @@ FUSION = (
     Endpoint('fusion', SERVES, 'rollback_links', 'mpnp_ros/srv/RollbackLinks', 'to the previous version'),
     Endpoint('fusion', ACTS, 'ask_stream', 'mpnp_ros/action/Ask',
              'the text so far as feedback; cancelled within one block of the model'),
+    Endpoint('fusion', ACTS, 'ask_past', 'mpnp_ros/action/AskPast',
+             'a question about the past, from remembered tokens'),
 )
 ADAPTATION = (
     Endpoint('adaptation', SUBSCRIBES, 'tokens/<modality>', 'mpnp_ros/msg/ModalityTokens',

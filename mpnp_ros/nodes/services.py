@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -22,10 +22,8 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from mpnp_ros.action import Ask
 from mpnp_ros.errors import LinksError
-from mpnp_ros.nodes.fusion_messages import answer_to_message
-from mpnp_ros.serving.answers import CANCELLED, Answer, Inquiry, Progress, Status
+from mpnp_ros.serving.answers import CANCELLED
 
 if TYPE_CHECKING:
     from rclpy.service import Service
@@ -76,45 +74,62 @@ def then(future: Future[Any], convert: Callable[[Future[Any]], Any]) -> Future[A
     return converted
 
 
-class AskStream:
-    """Serves the action ``ask_stream``: an answer with its text as feedback.
+class Pursuit(Protocol):
+    """What a goal has begun: its future is done once, and a cancel gives it the reason."""
 
-    The thread that computes the answer publishes the feedback, and the goal is concluded when the answer is
-    complete.  The callback group is exclusive, so that a goal is known before it can be cancelled.
+    reason: str
+
+    @property
+    def future(self) -> Future[Any]:
+        """Result; it resolves on any thread."""
+
+    def cancel(self) -> bool:
+        """Cancel it; returns whether that was in time."""
+
+
+class GoalServer:
+    """Serves an action without holding a thread of the executor.
+
+    The thread that works on a goal publishes the feedback, and the goal is concluded when the future is done.
+    The callback group is exclusive, so that a goal is known before it can be cancelled.
     """
 
-    def __init__(self, node: Node, stream: Callable[[Ask.Goal, Callable[[Progress], None]], Inquiry]) -> None:
-        """stream(goal, on_progress): asks; it never waits."""
-        self._stream = stream
-        self._goals: dict[bytes, Inquiry] = {}
+    def __init__(self, node: Node, kind: Any, name: str,
+                 begin: Callable[[Any, Callable[[Any], None]], Pursuit],
+                 conclude: Callable[[Future[Any]], tuple[bool, Any]]) -> None:
+        """begin(goal, publish_feedback): begins the work; it never waits and never raises.
+
+        conclude: takes the future that is done, and returns whether the goal succeeded and its Result.
+        """
+        self._begin, self._result = begin, conclude
+        self._goals: dict[bytes, Pursuit] = {}
         self._server = ActionServer(
-            node, Ask, 'ask_stream', execute_callback=lambda handle: Ask.Result(),
+            node, kind, name, execute_callback=lambda handle: kind.Result(),
             handle_accepted_callback=self._accept, cancel_callback=self._cancel,
             callback_group=MutuallyExclusiveCallbackGroup())
 
     def _accept(self, handle: ServerGoalHandle) -> None:
-        def feed_back(progress: Progress) -> None:
-            handle.publish_feedback(Ask.Feedback(text=progress.text, stage=progress.stage,
-                                                 tokens=progress.tokens))
-
-        inquiry = self._goals[bytes(handle.goal_id.uuid)] = self._stream(handle.request, feed_back)
-        inquiry.future.add_done_callback(lambda done: handle.execute(partial(self._conclude, done.result())))
+        pursuit = self._goals[bytes(handle.goal_id.uuid)] = self._begin(
+            handle.request, handle.publish_feedback
+        )
+        pursuit.future.add_done_callback(lambda done: handle.execute(partial(self._conclude, done)))
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        inquiry = self._goals.get(bytes(handle.goal_id.uuid))
-        return CancelResponse.ACCEPT if inquiry is not None and inquiry.cancel() else CancelResponse.REJECT
+        pursuit = self._goals.get(bytes(handle.goal_id.uuid))
+        return CancelResponse.ACCEPT if pursuit is not None and pursuit.cancel() else CancelResponse.REJECT
 
-    def _conclude(self, answer: Answer, handle: ServerGoalHandle) -> Ask.Result:
-        inquiry = self._goals.pop(bytes(handle.goal_id.uuid))
-        if inquiry.reason == CANCELLED:
+    def _conclude(self, done: Future[Any], handle: ServerGoalHandle) -> Any:
+        pursuit = self._goals.pop(bytes(handle.goal_id.uuid))
+        succeeded, result = self._result(done)
+        if pursuit.reason == CANCELLED:
             wait_for_cancel(handle)
         if handle.is_cancel_requested:
             handle.canceled()
-        elif answer.status is Status.OK:
+        elif succeeded:
             handle.succeed()
         else:
             handle.abort()
-        return Ask.Result(answer=answer_to_message(answer))
+        return result
 
 
 def wait_for_cancel(handle: ServerGoalHandle) -> None:

@@ -7,10 +7,11 @@ a question is rejected at once with the reason.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +19,19 @@ from typing import Any
 
 from mpnp_ros.errors import LinksError, QuestionError
 from mpnp_ros.methods.method import Method
+from mpnp_ros.questions.past import past_question
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Responder, Status
+from mpnp_ros.serving.events import Event, EventWatch
 from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
+from mpnp_ros.serving.memory import TokenMemory
 from mpnp_ros.serving.modality_board import ModalityBoard
+from mpnp_ros.serving.past import PastInquiry
 from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question, Standing, StandingQuestions
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
+PAST_WAITS = 0.5
+"""Seconds that a question about the past waits at most for a turn while present ones are asked."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +63,27 @@ class AnswerServer:
                  standing_capacity: int = 16, max_new_tokens: int = 32,
                  read_links: Callable[[str, str], LinkVersion] | None = None,
                  deliver: Callable[[Answer], None] = lambda answer: None,
+                 tell: Callable[[Event], None] = lambda event: None,
                  without_sensors: Callable[[], bool] = lambda: False,
+                 memory: TokenMemory | None = None,
                  steady: Callable[[], float] = time.monotonic) -> None:
         """capacity: maximum waiting questions.  read_links(path, sha256): reads and checks a link file.
         max_new_tokens: of a generated answer, unless the question has its own.  deliver: called with every
-        answer, on the thread that computed it.  without_sensors: whether to answer from the text alone if no
-        sensor can help.  steady: seconds of the clock for leases.
+        answer, on the thread that computed it.  tell: called with every event, on any thread.
+        without_sensors: whether to answer from the text alone if no sensor can help.  memory: of the tokens
+        that the board takes, for questions about the past.  steady: seconds of the clock for leases.
         """
-        self.board, self._capacity, self._max_new_tokens = board, capacity, max_new_tokens
-        self._read_links, self._deliver = read_links, deliver
+        self._method, self.board = method, board
+        self._capacity, self._max_new_tokens = capacity, max_new_tokens
+        self._read_links, self._deliver, self._tell = read_links, deliver, tell
         self.links = LinkVersions(method)
         board.connect(self.links.fits())
         self._responder = Responder(method, board, self.links, without_sensors)
-        self._standing = StandingQuestions(standing_capacity, steady)
+        self._standing, self._events = StandingQuestions(standing_capacity, steady), EventWatch()
+        self._memory = memory or TokenMemory(0, 0)
         self._queue: deque[Inquiry] = deque()
+        self._past: deque[PastInquiry] = deque()
+        self._past_asked = 0.
         self._changes: deque[tuple[Callable[[], LinkVersion], Future[LinkVersion]]] = deque()
         self._frame, self._frame_arrived, self._standing_next = 0, 0., False
         self._current: Inquiry | None = None
@@ -91,26 +105,51 @@ class AnswerServer:
         than MOST_NEW_TOKENS are refused.
         """
         limit = max_new_tokens or self._max_new_tokens
-        question = question.normalised()
-        inquiry = Inquiry(question.named(), self.board.now(), limit, on_progress, self._drop)
+        question = question.normalised().named()
+        inquiry = Inquiry(question, self.board.now(), limit, on_progress, self._drop)
         try:
             question.checked()
+            inquiry.question = question = question.awaited()
             if not 0 < limit <= MOST_NEW_TOKENS:
                 raise QuestionError(f'max_new_tokens is {limit}; use 1 to {MOST_NEW_TOKENS}, or 0 for '
                                     f'the parameter of the node')
             if question.withdraws:
                 with self._wake:
                     self._standing.withdraw(question.id)
-                self._finish(inquiry, Answer(inquiry.question, Status.OK, inquiry.asked_ns))
+                    lost = self._events.withdraw(question.id)
+                self._finish(inquiry, Answer(question, Status.OK, inquiry.asked_ns))
+                self._tell_all(lost)
             else:
                 self._enqueue(inquiry)
         except QuestionError as error:
             self._reject(inquiry, str(error))
         return inquiry
 
+    def recall(self, text: str, choices: Sequence[str] = (), window: float = math.inf,
+               on_progress: Callable[[int], None] = lambda count: None) -> PastInquiry:
+        """Ask about the past, from remembered tokens; the inquiry can be cancelled.
+
+        It is answered in batches of moments between answers about the present.  choices: answers of a
+        question other than whether something is there.  window: seconds that are looked at; inf: as the text
+        says.  on_progress: called with the number of moments asked so far, on the worker's thread; must not
+        wait.  Raises QuestionError if the question is not understood or too many wait.
+        """
+        Question(text, tuple(choices)).checked()
+        inquiry = PastInquiry(past_question(text), choices, self._memory.moments(), on_progress, window)
+        with self._wake:
+            if self._refusal:
+                raise QuestionError(self._refusal)
+            if len(self._past) >= self._capacity:
+                raise QuestionError(f'{self._capacity} questions about the past are waiting; ask later')
+            self._past.append(inquiry)
+            self._wake.notify()
+        return inquiry
+
     def offer(self, tokens: ModalityTokens) -> bool:
-        """Pass tokens to the board; if they are usable, standing questions are asked."""
+        """Pass tokens to the board and the memory; if they are usable, standing questions are asked."""
         taken = self.board.offer(tokens)
+        if taken:
+            self._memory.remember(tokens)
         if taken and tokens.modality in self.board.usable():
             with self._wake:
                 self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
@@ -162,9 +201,11 @@ class AnswerServer:
         with self._wake:
             for name in self._standing.expire():
                 LOG.info('standing question %s withdrawn: its lease was not renewed', name)
+            lost = self._events.retain(self._standing.names())
             if nothing and not self._refusal and self._standing.any_unaware():
                 self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
                 self._wake.notify()
+        self._tell_all(*lost)
 
     def pause(self, reason: str, ended: str = '') -> None:
         """Reject waiting and new questions with the reason until resumed, and give up the running answer.
@@ -174,7 +215,11 @@ class AnswerServer:
         with self._wake:
             self._refusal = reason
             rejected, current = list(self._queue), self._current
+            for past in self._past:
+                past.cancel(reason)
             self._queue.clear()
+            lost = self._events.interrupt(ended or reason)
+        self._tell_all(*lost)
         for inquiry in rejected:
             self._reject(inquiry, reason)
         if current is not None:
@@ -196,10 +241,14 @@ class AnswerServer:
             future.set_exception(LinksError('the server is closed; the links were not changed'))
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._worker.join()
+        for past in self._past:
+            past.go_on(self._method)  # it has been cancelled, so this ends it
+        self._past.clear()
 
     def _enqueue(self, inquiry: Inquiry) -> None:
         question = inquiry.question
         inquiry.progress('waiting')
+        lost = None
         with self._wake:
             if self._refusal:
                 raise QuestionError(self._refusal)
@@ -211,8 +260,10 @@ class AnswerServer:
                                     f'slowly, or raise queue_size')
             if question.standing:
                 self._standing.place(question, self._frame, self.board.time())
+                lost = self._events.place(question)
             self._queue.append(inquiry)
             self._wake.notify()
+        self._tell_all(lost)
 
     def _drop(self, inquiry: Inquiry) -> None:
         """Remove a cancelled inquiry from the queue."""
@@ -235,6 +286,13 @@ class AnswerServer:
             LOG.exception('answer %s could not be delivered', answer.question.id)
         inquiry.future.set_result(answer)
 
+    def _tell_all(self, *events: Event | None) -> None:
+        for event in filter(None, events):
+            try:
+                self._tell(event)
+            except Exception:
+                LOG.exception('an event of question %s could not be told', event.question.id)
+
     def _work(self) -> None:
         while (job := self._next()) is not None:
             job()
@@ -245,9 +303,13 @@ class AnswerServer:
             while not self._closed:
                 if self._changes:
                     return partial(_resolve, *self._changes.popleft())
-                if (inquiry := self._next_inquiry()) is not None:
+                late = time.monotonic() - self._past_asked > PAST_WAITS
+                inquiry = None if self._past and late else self._next_inquiry()
+                if inquiry is not None:
                     self._current = inquiry
                     return partial(self._respond, inquiry)
+                if self._past:
+                    return partial(self._go_on, self._past[0])
                 self._wake.wait()
         return None
 
@@ -264,13 +326,25 @@ class AnswerServer:
         return self._queue.popleft() if self._queue else None
 
     def _respond(self, inquiry: Inquiry) -> None:
-        answer, told = self._responder.respond(inquiry), True
+        answer, told, event = self._responder.respond(inquiry), True, None
         with self._wake:
             self._current = None
-            if inquiry.question.standing:
-                told = self._standing.note(inquiry.question.id, answer.status is Status.NO_SENSOR,
-                                           inquiry.repeated)
+            if inquiry.question.standing and not inquiry.cancelled:
+                told = self._standing.note(
+                    inquiry.question.id, answer.status is Status.NO_SENSOR, inquiry.repeated,
+                    (answer.status, answer.text, *(entry.modality for entry in answer.used)))
+                event = self._events.see(answer)
         self._finish(inquiry, answer, told)
+        self._tell_all(event)
+
+    def _go_on(self, past: PastInquiry) -> None:
+        """Ask a batch of moments; the next question about the past has the next turn."""
+        done = past.go_on(self._method)
+        with self._wake:
+            self._past.popleft()
+            if not done:
+                self._past.append(past)
+            self._past_asked = time.monotonic()
 
     def _changed(self, change: Callable[[Any], LinkVersion], subject: object) -> LinkVersion:
         version = change(subject)

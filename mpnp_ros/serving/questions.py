@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import unicodedata
 import uuid
@@ -19,6 +20,39 @@ FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
 """Letters and symbols that show nothing, besides Unicode spaces and format characters."""
 JOINERS = ('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION', 'COMBINING GRAPHEME JOINER')
 """Names of characters that only select how the previous one is drawn, or join marks."""
+TELL_ME = re.compile(r'(?:please,? )?(?:(?:tell|warn|notify|alert|inform) me|let me know) '
+                     r'(?:when(?:ever)?|if|once|as soon as) (.+?)[.!? ]*', re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When the answers to a standing question are an event; fields as in msg/Condition.
+
+    answers: those during which the event lasts; empty: no events.  begin, end: 0..1, limits of their
+    probability together.  hold: seconds.
+    """
+
+    answers: tuple[str, ...] = ()
+    begin: float = 0.7
+    end: float = 0.4
+    hold: float = 0.
+
+    def checked(self, choices: tuple[str, ...]) -> None:
+        """Raise QuestionError unless it is valid for a question with these choices."""
+        if not 0 < self.end <= self.begin <= 1:
+            raise QuestionError(
+                f'a condition begins at {self.begin} and ends below {self.end}; it must be 0 < '
+                'end <= begin <= 1'
+            )
+        if not (math.isfinite(self.hold) and self.hold >= 0):
+            raise QuestionError(f'the hold of a condition is {self.hold} s; it must be 0 or more')
+        for answer in self.answers:
+            _check_text('answer of the condition', answer, MOST_CHOICE_CHARACTERS)
+        if choices and (unknown := [answer for answer in self.answers if answer not in choices]):
+            raise QuestionError(
+                f'the condition waits for {", ".join(unknown)}, which no choice of the question '
+                f'is; there are {", ".join(choices)}'
+            )
 
 
 @dataclass(frozen=True)
@@ -27,6 +61,7 @@ class Question:
 
     period: seconds, the shortest time between two answers of a standing question.
     lease: seconds after which a standing question is withdrawn unless it is asked again; 0: never.
+    condition: of events.  on_change: whether answers that say the same as the one before are left out.
     """
 
     text: str
@@ -35,6 +70,8 @@ class Question:
     standing: bool = False
     period: float = 0.
     lease: float = 0.
+    condition: Condition = Condition()
+    on_change: bool = False
 
     @property
     def withdraws(self) -> bool:
@@ -56,11 +93,32 @@ class Question:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise QuestionError(f'the {name} of a question is {value} s; it must be 0 or more')
+        if self.condition.answers and not self.standing:
+            raise QuestionError('a question with a condition must be a standing one; set standing')
+        self.condition.checked(self.choices)
 
     def normalised(self) -> Question:
-        """Return it with text and choices composed (NFC), as the language model was trained."""
-        return replace(self, text=unicodedata.normalize('NFC', self.text),
-                       choices=tuple(unicodedata.normalize('NFC', choice) for choice in self.choices))
+        """Return it with all texts composed (NFC), as the language model was trained."""
+        return replace(
+            self,
+            text=_composed(self.text),
+            choices=tuple(map(_composed, self.choices)),
+            condition=replace(self.condition, answers=tuple(map(_composed, self.condition.answers))),
+        )
+
+    def awaited(self) -> Question:
+        """Return "tell me when X" as the standing question whether X, with an event while the answer is yes.
+
+        Any other question is returned as it is.  Raises QuestionError if X cannot be made a question, or no
+        choice is yes.
+        """
+        told = TELL_ME.fullmatch(self.text.strip())
+        if told is None or self.withdraws:
+            return self
+        condition = self.condition if self.condition.answers else replace(self.condition, answers=('yes',))
+        asked = replace(self, text=_yes_or_no(told[1]), standing=True, condition=condition)
+        asked.checked()
+        return asked
 
     def named(self) -> Question:
         """Return it with a generated id if it has none."""
@@ -118,18 +176,23 @@ class StandingQuestions:
         entry.question, entry.until = question, self._steady() + question.lease
         return True
 
-    def note(self, name: str, bare: bool, repeated: bool) -> bool:
+    def note(self, name: str, bare: bool, repeated: bool, said: tuple[object, ...] = ()) -> bool:
         """Record an answer; returns whether to deliver it.
 
         bare: it uses no sensor; that is delivered once, until an answer uses one again.
-        repeated: about a new frame, so not the first answer.
+        repeated: about a new frame, so not the first answer.  said: what it says, for questions that want
+        changes only.
         """
         entry = self._entries.get(name)
         if entry is None:
             return True
-        told = bare and entry.bare and repeated
-        entry.bare, entry.count = bare, entry.count + (not told)
+        told = repeated and (bare and entry.bare or entry.question.on_change and said == entry.said)
+        entry.bare, entry.said, entry.count = bare, said, entry.count + (not told)
         return not told
+
+    def names(self) -> frozenset[str]:
+        """Return the ids of the questions that stand."""
+        return frozenset(self._entries)
 
     def any_unaware(self) -> bool:
         """Return whether some question has not been told that no sensor is used."""
@@ -182,10 +245,35 @@ class _Standing:
     until: float
     count: int = 0
     bare: bool = True
+    said: tuple[object, ...] = ()
 
     def due(self, frame: int, now: int) -> bool:
         waited = (now - self.answered) / 1e9
         return frame > self.frame and (waited >= self.question.period or waited < 0)
+
+
+def _yes_or_no(clause: str) -> str:
+    """Return a clause such as "a bus is ahead" or "you hear a siren" as a question."""
+    clause = re.sub(r"^there's\b", 'there is', clause, flags=re.IGNORECASE)
+    if stated := re.fullmatch(r'(.+?) (is|are) (.+)', clause, re.IGNORECASE):
+        subject, verb, rest = stated.groups()
+        return f'{verb.capitalize()} {subject} {rest}?'
+    if sensed := re.fullmatch(r'(you|we) ((?:can )?)(\w+.*)', clause, re.IGNORECASE):
+        who, can, rest = sensed.groups()
+        return f'{"Can" if can else "Do"} {who.lower()} {rest}?'
+    if shown := re.fullmatch(
+        r'(.+?) (?:appears?|shows? up|comes? up|turns? up)\b ?(.*)', clause, re.IGNORECASE
+    ):
+        subject, where = shown.groups()
+        return f'Is there {subject}{" " if where else ""}{where}?'
+    raise QuestionError(
+        f'"tell me when {clause}" cannot be made a question; say it with "is" or "are", as in '
+        '"tell me when a pedestrian is ahead", or send a standing question with a condition'
+    )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize('NFC', text)
 
 
 def _check_text(what: str, text: str, most: int, empty: bool = False) -> None:

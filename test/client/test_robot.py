@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 import rclpy
-from mpnp_ros.msg import Adaptation, Answer, ModalityTokens
+from mpnp_ros.msg import Adaptation, Answer, Event, ModalityTokens
 from mpnp_ros.srv import ListQuestions, LoadLinks
 
 from mpnp_ros.client import AsyncRobot, NotRunningError, RequestError, Robot, node_reports
@@ -103,6 +103,32 @@ def test_a_standing_question_is_answered_until_one_looks_away(robot, system):
     assert len({answer.id for answer in answers}) == 1 and answers[-1].id == heard[0].id
     assert len({answer.header.stamp.nanosec for answer in answers}) == len(answers)
     wait(lambda: not system.ros.call(ListQuestions, 'list_questions', ListQuestions.Request()).questions)
+
+
+def test_events_are_heard_until_one_looks_away(robot, system):
+    events = robot.events('is it moving?', CHOICES, CHOICES, begin=.5)
+    event = next(events)
+    events.close()
+    assert (event.kind, event.question, list(event.used_modalities)) == (
+        Event.BEGINS,
+        'is it moving?',
+        ['camera'],
+    )
+    wait(lambda: not system.ros.call(ListQuestions, 'list_questions', ListQuestions.Request()).questions)
+    with pytest.raises(RequestError, match='no choice'):
+        next(robot.events('is it moving?', ['blue'], CHOICES))
+
+
+def test_the_past_is_asked(robot):
+    counts: list[int] = []
+    robot.ask('is it?', CHOICES)
+    result = robot.ask_past(
+        'is it moving?', CHOICES, progress=lambda feedback: counts.append(feedback.moments)
+    )
+    assert result.success and result.moments == counts[-1] and result.spans[0].answer in CHOICES
+    with pytest.raises(RequestError, match='not understood') as error:
+        robot.ask_past('who won')
+    assert not error.value.response.success
 
 
 def test_modalities_are_plugged_unplugged_and_released(robot):

@@ -18,7 +18,17 @@ from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from mpnp_ros.action import Ask as AskAction
-from mpnp_ros.msg import Answer, EncoderInfo, ModalityState, ModalityStates, ModalityTokens, Question
+from mpnp_ros.action import AskPast
+from mpnp_ros.msg import (
+    Answer,
+    Condition,
+    EncoderInfo,
+    Event,
+    ModalityState,
+    ModalityStates,
+    ModalityTokens,
+    Question,
+)
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -80,6 +90,7 @@ class Fusion:
         self.ros, self.namespace, self._parameters = ros, namespace, parameters
         self.answers = ros.collect(self.topic('answer'), Answer, RELIABLE)
         self.texts = ros.collect(self.topic('answer_text'), String, RELIABLE)
+        self.events = ros.collect(self.topic('event'), Event, RELIABLE)
         self.states = ros.collect(self.topic('modalities'), ModalityStates, LATCHED)
         self.diagnostics = ros.collect('/diagnostics', DiagnosticArray, RELIABLE)
         self.questions = ros.publisher(self.topic('question'), Question, RELIABLE)
@@ -94,7 +105,7 @@ class Fusion:
                                       parameters=self._parameters)
         for publisher in (self.questions, self.question_texts, *self.tokens.values()):
             self.ros.wait_for_subscriber(publisher, ghosts + 1)
-        for collected in (self.answers, self.texts, self.states):
+        for collected in (self.answers, self.texts, self.events, self.states):
             self.wait(lambda topic=collected.topic: self.ros.node.count_publishers(topic) > ghosts)
 
     def reset(self, used: str = '') -> None:
@@ -476,6 +487,51 @@ def test_standing_question_is_answered_on_every_frame_until_withdrawn(node):
     node.offer('camera')
     node.ask(id='last')
     assert [answer.id for answer in node.answers.wait(6)][5:] == ['last']
+
+
+def test_the_condition_of_a_standing_question_begins_and_is_lost(node):
+    node.offer_until_used('camera')
+    node.answers.messages.clear()
+    waits = Question(id='bus', text=LONG, choices=CHOICES, standing=True, on_change=True,
+                     condition=Condition(answers=CHOICES, begin=.5, hold=.001))
+    node.questions.publish(waits)
+    node.answers.wait(1)
+    for _ in range(3):
+        node.offer('camera')
+    begins = node.events.wait(1)[0]
+    assert (begins.id, begins.kind, list(begins.used_modalities)) == ('bus', Event.BEGINS, ['camera'])
+    assert begins.probability == pytest.approx(1)
+    assert Time(sec=begins.since.sec, nanosec=begins.since.nanosec) != begins.header.stamp
+    node.questions.publish(Question(id='bus', standing=True))
+    lost = node.events.wait(2)[1]
+    assert (lost.kind, lost.since) == (Event.LOST, begins.since) and lost.reason
+    node.question_texts.publish(String(data='Tell me when it rains.'))
+    refused = node.answers.wait(1, where=lambda answer: answer.status == Answer.REJECTED)[0]
+    assert 'cannot be made a question' in refused.error
+
+
+def test_the_past_is_asked_of_what_was_seen(node):
+    node.offer_until_used('camera')
+    client = action_client_class()(node.ros.node, AskPast, node.topic('ask_past'))
+    assert client.wait_for_server(60)
+    time.sleep(MEETING)
+    feedback: list[AskPast.Feedback] = []
+
+    def ask(text: str) -> tuple[int, AskPast.Result]:
+        sent = client.send_goal_async(AskPast.Goal(text=text, choices=CHOICES),
+                                      feedback_callback=lambda message: feedback.append(message.feedback))
+        result = node.wait(sent.done) and sent.result().get_result_async()
+        node.wait(result.done)
+        return result.result().status, result.result().result
+
+    status, result = ask('What is the status of the car?')
+    assert status == GoalStatus.STATUS_SUCCEEDED and result.success
+    assert result.moments >= 1 and len(result.spans) >= 1 and result.spans[0].answer in CHOICES
+    node.wait(lambda: feedback)
+    status, result = ask('who won')
+    assert (status, result.success) == (GoalStatus.STATUS_ABORTED, False)
+    assert 'not understood' in result.message
+    client.destroy()
 
 
 def test_links_are_loaded_refused_and_rolled_back_while_it_serves(node, saved):

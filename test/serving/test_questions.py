@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import QuestionError
-from mpnp_ros.serving.questions import MOST_CHARACTERS, MOST_CHOICES, Question, StandingQuestions
+from mpnp_ros.serving.questions import (
+    MOST_CHARACTERS,
+    MOST_CHOICES,
+    Condition,
+    Question,
+    StandingQuestions,
+)
 
 SECOND = 1_000_000_000
 UNSEEN = ('\u200b\u200b', '\ufeff', '\u00ad \u2060', '\u3164', '\u2800', '\u00a0\u3000', '\u115f',
@@ -47,7 +53,13 @@ def test_good_questions_pass_as_they_are_and_composed(question):
     (Question('a', ('yes', 'yes\u200b')), 'cannot be seen'),
     (Question('a', ('caf\u00e9', 'cafe\u0301')), 'repeat'),
     (Question('a', ('yes', ' yes')), 'repeat'), (Question('a', ('\u2764', '\u2764\ufe0f')), 'cannot be seen'),
-    (Question('a', ('a b', 'a\u00a0b')), 'repeat')])
+    (Question('a', ('a b', 'a\u00a0b')), 'repeat'),
+    (Question('a', condition=Condition(('yes',))), 'standing'),
+    (Question('a', ('no', 'ja'), standing=True, condition=Condition(('yes',))), 'no choice'),
+    (Question('a', standing=True, condition=Condition(('yes',), begin=0.3, end=0.5)), 'end <= begin'),
+    (Question('a', standing=True, condition=Condition(('yes',), begin=1.5)), 'end <= begin'),
+    (Question('a', standing=True, condition=Condition(('yes',), hold=math.nan)), 'hold'),
+    (Question('a', standing=True, condition=Condition(('',))), 'empty')])
 def test_bad_questions_are_refused_with_the_reason(question, reason):
     with pytest.raises(QuestionError, match=reason):
         question.checked()
@@ -147,3 +159,27 @@ def test_a_lease_ends_unless_it_is_renewed_unchanged():
     now[0] = 40.
     standing.place(asked('c'), 0, 0)
     assert len(standing) == 2, 'what has expired leaves room'
+
+
+@pytest.mark.parametrize(('said', 'text'), [
+    ('Tell me when a pedestrian is ahead.', 'Is a pedestrian ahead?'),
+    ('tell me if there are more cars than trucks', 'Are there more cars than trucks?'),
+    ("Please, warn me as soon as there's a bus behind us!", 'Is there a bus behind us?'),
+    ('let me know once you hear a siren', 'Do you hear a siren?'),
+    ('Alert me whenever we can see a cone', 'Can we see a cone?'),
+    ('notify me when a truck appears to the left', 'Is there a truck to the left?')])
+def test_tell_me_when_is_a_standing_question_with_a_condition(said, text):
+    question = Question(said, ('no', 'yes'), 'a').awaited()
+    assert (question.text, question.standing, question.condition.answers) == (text, True, ('yes',))
+    question.checked()
+
+
+def test_what_is_no_wish_to_be_told_stays_as_it_is_and_a_wish_that_is_not_understood_is_refused():
+    for text in ('Is there a bus?', 'Tell me what you see.', 'When is there a bus?', 'tell me when'):
+        assert Question(text).awaited() == Question(text)
+    with pytest.raises(QuestionError, match='say it with "is" or "are"'):
+        Question('tell me when it rains').awaited()
+    with pytest.raises(QuestionError, match='no choice'):
+        Question('tell me when it is dark', ('dark', 'light')).awaited()
+    wanted = Question('tell me when it is dark', ('dark', 'light'), condition=Condition(('dark',), hold=2.))
+    assert wanted.awaited().condition == wanted.condition

@@ -1,0 +1,94 @@
+"""A bounded memory of tokens: moments that any question can be asked of later, without encoding again."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpnp_ros.tokens import SECOND, ModalityTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """The tokens of one moment by modality.  stamp_ns: sensor stamp of the first of them, nanoseconds."""
+
+    stamp_ns: int
+    tokens: Mapping[str, ModalityTokens]
+
+
+class TokenMemory:
+    """Keeps the newest moments, at most one an interval, within a number of bytes.
+
+    Each modality gives a moment the newest of its tokens that come before the next moment begins.  Values are
+    kept in half precision.  Tokens that are older than the newest moment by more than an interval are left
+    out; if time goes back further than a second, as when a bag begins anew, all moments are forgotten.
+    Thread-safe.
+    """
+
+    def __init__(self, duration: float, most_bytes: int, interval: float = 0.5) -> None:
+        """Duration and interval: seconds; a duration of 0 keeps nothing, of inf everything."""
+        self._duration, self._interval = duration * SECOND, interval * SECOND
+        self._most_bytes, self._bytes = most_bytes, 0
+        self._moments: deque[Moment] = deque()
+        self._lock = threading.Lock()
+
+    def remember(self, tokens: ModalityTokens) -> None:
+        """Keep the tokens of one frame."""
+        if not self._duration:
+            return
+        kept, stamp = _halved(tokens), tokens.stamp_ns
+        with self._lock:
+            if self._moments and stamp < self._moments[-1].stamp_ns - SECOND:
+                self._moments.clear()
+                self._bytes = 0
+            if not self._moments or stamp >= self._moments[-1].stamp_ns + self._interval:
+                self._moments.append(Moment(stamp, {kept.modality: kept}))
+            elif stamp > self._moments[-1].stamp_ns - self._interval:
+                newest = self._moments.pop()
+                self._bytes -= _size(newest.tokens.get(kept.modality))
+                self._moments.append(Moment(newest.stamp_ns, {**newest.tokens, kept.modality: kept}))
+            else:
+                return
+            self._bytes += _size(kept)
+            while self._moments[0].stamp_ns < stamp - self._duration or self._bytes > self._most_bytes:
+                self._bytes -= sum(map(_size, self._moments.popleft().tokens.values()))
+                if not self._moments:
+                    break
+
+    def moments(self) -> tuple[Moment, ...]:
+        """Return all moments, oldest first."""
+        with self._lock:
+            return tuple(self._moments)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is kept."""
+        return self._bytes
+
+
+def _halved(tokens: ModalityTokens) -> ModalityTokens:
+    """Return tokens in half precision, without what an answer does not need."""
+    most = np.finfo(np.float16).max
+    return replace(tokens, values=tokens.values.clip(-most, most).astype(np.float16), concerns=())
+
+
+def _size(tokens: ModalityTokens | None) -> int:
+    if tokens is None:
+        return 0
+    arrays = (
+        tokens.values,
+        tokens.azimuth,
+        tokens.distance,
+        tokens.known,
+        tokens.looked,
+        tokens.source_index,
+    )
+    return sum(array.nbytes for array in arrays) + OVERHEAD
+
+
+OVERHEAD = 2000
+"""Bytes of the Python objects of one frame's tokens."""
