@@ -260,7 +260,7 @@ class _Training:
         return frames if len(frames) >= MIN_FRAMES else []
 
     def _fit_worth(self, frames: Sequence[Frame]) -> TrainingReport:
-        """Fit the worth of counts by comparison with those of trusted sensors in the same frames."""
+        """Fit the worth of counts by comparison with those of trusted sensors in the same frames, in one step."""
         links, started, device = self.method.links(), time.monotonic(), self.method.lm.device
         seen = {name: TokenBatch.stack([frame[name] for frame in frames], device)
                 for name in (*self.spec.modalities, *self.spec.teachers)}
@@ -272,7 +272,7 @@ class _Training:
                 fit_worth(link.worth, link.counts_of(seen[name]), known)
         parameters = sum(parameter.numel() for link in self._own().values()
                          for parameter in link.worth.parameters())
-        return TrainingReport(f'the comparison with {" and ".join(self.spec.teachers)}', 0, (), (),
+        return TrainingReport(f'the comparison with {" and ".join(self.spec.teachers)}', 1, (), (),
                               parameters, time.monotonic() - started, 0, peak_memory(device))
 
     def _fit(self, least: float) -> TrainingReport:

@@ -23,6 +23,7 @@ from mpnp_ros.adaptation.job import (
 )
 from mpnp_ros.adaptation.job_prepare import draw, read
 from mpnp_ros.adaptation.job_train import train
+from mpnp_ros.adaptation.known import LinkCatalogue
 from mpnp_ros.adaptation.moments import ASKED, BufferedQuestion
 from mpnp_ros.adaptation.policy import DISTILLED
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
@@ -223,7 +224,8 @@ def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy
     spec = job('lidar', starts=(camera,), beside=(camera,), supervision=DISTILLED, teachers=('camera',),
                confidence=.3)
     result = ran(spec, tmp_path / 'job')
-    assert (result.status, result.steps) == (TRAINED, 0)
+    assert (result.status, result.steps) == (TRAINED, 1)
+    assert LinkCatalogue(LinkStore(spec.store), '').is_trained(result.links['lidar'])
     assert result.accuracy > .9 > result.start_accuracy
     assert 'the comparison with camera' in result.message
     learned, before = weights(result.links['lidar']), weights(camera)
