@@ -260,7 +260,7 @@ class _Training:
         return frames if len(frames) >= MIN_FRAMES else []
 
     def _fit_worth(self, frames: Sequence[Frame]) -> TrainingReport:
-        """Fit the worth of counts by comparison with those of trusted sensors in the same frames, in one step."""
+        """Fit the worth of counts, in one step, by comparison with trusted sensors in the same frames."""
         links, started, device = self.method.links(), time.monotonic(), self.method.lm.device
         seen = {name: TokenBatch.stack([frame[name] for frame in frames], device)
                 for name in (*self.spec.modalities, *self.spec.teachers)}
