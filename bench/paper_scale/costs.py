@@ -34,6 +34,7 @@ PUBLISHED, KEPT = 'published', 'kept'
 LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
 DEPTHS = (4, 7, 10, 13, 16, 19, 22)
 SKIPPED = 8
+LORA_RANK = 8
 WARM_STEPS = 2
 
 
@@ -62,6 +63,8 @@ def methods(linked: int) -> tuple[PaperMethod, ...]:
         PaperMethod('LaVIN / MMA', LavinStep),
         PaperMethod(f'EAS, {SKIPPED} attentions skipped', partial(LavinStep, skipped=SKIPPED)),
         PaperMethod('mPnP published', partial(MpnpPublishedStep, linked=linked)),
+        PaperMethod(f'mPnP published, LoRA of rank {LORA_RANK}',
+                    partial(MpnpPublishedStep, linked=linked, lora=LORA_RANK)),
         PaperMethod(OURS_ALL_ROWS, partial(MpnpStep, linked=linked, reach='all'), (KEPT,)),
         PaperMethod(OURS, partial(MpnpStep, linked=linked), (KEPT,)),
     )

@@ -25,7 +25,7 @@ from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.link_options import LinkConfig
 from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.methods.mpnp.method import LatentConnections
-from mpnp_ros.methods.mpnp_published import PublishedConnections, PublishedLink
+from mpnp_ros.methods.mpnp_published import PublishedConfig, PublishedConnections, PublishedLink
 
 #: Modality -> tokens [B, P, D].
 Tokens = Mapping[str, torch.Tensor]
@@ -237,22 +237,26 @@ class LavinStep(Step):
 
 
 class MpnpPublishedStep(Step):
-    """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886)."""
+    """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886).
 
-    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int) -> None:
+    lora: rank of LoRA on keys and values of the linked blocks, as in the authors' runtime scripts.
+    """
+
+    def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, lora: int = 0) -> None:
         super().__init__(lm, task)
-        self.links = nn.ModuleDict({sensor.modality: PublishedLink(LinkConfig.for_model(
-            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, hidden=4 * TOKEN_WIDTH, pooling='none',
-            reach='all')) for sensor in task.sensors})
-        weights = self.links[task.sensors[-1].modality].link_weights
+        self.links = nn.ModuleDict({sensor.modality: PublishedLink(PublishedConfig.for_model(
+            lm, sensor.modality, 'encoder', TOKEN_WIDTH, last=linked, lora=lora, directions=False))
+            for sensor in task.sensors})
+        shared = self.links[task.sensors[-1].modality].shared
         for link in self.links.values():
-            link.link_weights = weights
+            link.shared = shared
 
     def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
         """See Step."""
         batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
-        prefix = PublishedConnections(self.lm, dict(self.links)).prefix(batches)
-        return self.lm.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks, prefix)
+        connections = PublishedConnections(self.lm, dict(self.links))
+        return connections.model.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks,
+                                            connections.prefix(batches))
 
 
 class MpnpStep(Step):

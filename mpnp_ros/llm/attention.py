@@ -39,6 +39,8 @@ class BlockPrefix:
     keys, values: [B, H_kv, P, d_h]; keys carry no positional encoding.
     log_gate: broadcastable to [B, H_kv, P]; it is added to the attention logits of the prefix columns.  0 is
     an open gate, -inf is exactly "not linked".
+    places: [B, P] positions of the columns, counted from the first token of the text, so they are negative;
+    models with ALiBi (BLOOM) read them, others ignore them.  None: equally near to every token.
 
     B may be 1 and is then shared by the whole text batch.
     """
@@ -46,11 +48,12 @@ class BlockPrefix:
     keys: torch.Tensor
     values: torch.Tensor
     log_gate: torch.Tensor
+    places: torch.Tensor | None = None
 
     def of_texts(self, texts: torch.Tensor) -> BlockPrefix:
         """Return the prefix of some texts [n] of the batch; shared parts stay shared."""
-        return BlockPrefix(*(part if len(part) == 1 else part[texts]
-                             for part in (self.keys, self.values, self.log_gate)))
+        return BlockPrefix(*(part if part is None or len(part) == 1 else part[texts]
+                             for part in (self.keys, self.values, self.log_gate, self.places)))
 
 
 #: Linked block index -> its prefix.  A block that is not a key runs its stock attention.
@@ -71,17 +74,20 @@ def open_columns(prefix: BlockPrefix | None) -> BlockPrefix | None:
     if bool(closed.all()):
         return None
     keep = ~closed
-    return BlockPrefix(prefix.keys[:, :, keep], prefix.values[:, :, keep], gate[..., keep])
+    places = None if prefix.places is None else prefix.places[:, keep]
+    return BlockPrefix(prefix.keys[:, :, keep], prefix.values[:, :, keep], gate[..., keep], places)
 
 
 def gated_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prefix: BlockPrefix, *,
                     scaling: float, mask: torch.Tensor | None = None, bias: torch.Tensor | None = None,
-                    neutral_query: torch.Tensor | None = None, softcap: float | None = None) -> torch.Tensor:
+                    prefix_bias: torch.Tensor | None = None, neutral_query: torch.Tensor | None = None,
+                    softcap: float | None = None) -> torch.Tensor:
     """Return the attention of T text queries over P prefix columns and S text columns, [B, T, H, d_h].
 
     query: [B, H, T, d_h].  key, value: [B, H_kv, S, d_h].  neutral_query: as query, scores the prefix
     (default: query).  mask: [B, 1, T, S], bool (True: visible) or additive; None: causal.
-    bias: [B, H, T, S] additive on the text columns.  softcap: tanh bound on logits before the gate.
+    bias: [B, H, T, S] additive on the text columns.  prefix_bias: [B, H, T, P] on the prefix.  softcap: tanh
+    bound on logits before the gate.
     """
     batch, heads, tokens, width = query.shape
     kv_heads = key.shape[1]
@@ -110,6 +116,7 @@ def gated_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     gate = prefix.log_gate.float()
     gate = gate.expand(gate.shape[0] if gate.ndim == 3 else 1, *prefix.keys.shape[1:3])
     on_prefix = on_prefix + gate.repeat_interleave(group, 1).unsqueeze(2)
+    on_prefix = on_prefix if prefix_bias is None else on_prefix + prefix_bias
 
     columns = on_prefix.shape[-1]
     weights = torch.cat([on_prefix, on_text], -1).softmax(-1).to(query.dtype)

@@ -152,6 +152,15 @@ class BlockParts:
         hidden = hidden + self.attend(self.attention_norm(hidden), context, prefix, cache)
         return hidden + self.feed_forward(self.feed_forward_norm(hidden))
 
+    @property
+    def key_value_projections(self) -> tuple[str, ...]:
+        """Names of the matrices of keys and values: (keys, values), or one for queries, keys and values."""
+        return self.projections[-2:]
+
+    def with_projections(self, modules: Mapping[str, nn.Module]) -> BlockParts:
+        """Return parts with other modules in place of some matrices of their attention, by name."""
+        return self._with(attention=modules)
+
     def attending_after(self, change: AffineMap) -> BlockParts:
         """Return parts that attend to a normed state as these attend to the map of it."""
         return self._with(attention={name: change.before(getattr(self.attention, name))

@@ -290,8 +290,9 @@ class BloomFamily(Gpt2Family):
     """BLOOM: ALiBi, and an attention module that transformers' attention interface does not reach.
 
     A linked block is therefore spelled out here, with its attention replaced.  There, ALiBi is counted
-    from each query (0 on its own column).  So the prefix, which has no bias, is equally near to every
-    position.  The model's own form differs by a constant per query, which its softmax ignores.
+    from each query (0 on its own column).  So a prefix without places, which has no bias, is equally near
+    to every position; one with places is as far away as these say.  The model's own form differs by a
+    constant per query, which its softmax ignores.
     """
 
     inputs = ('word_embeddings', 'word_embeddings_layernorm')
@@ -347,9 +348,14 @@ class BloomFamily(Gpt2Family):
         query, key, value = attention._reshape(attention.query_key_value(normed))
         if cache is not None:
             key, value = cache.update(key, value, index)
-        back = layout.column_positions[:, None, :] - layout.positions[:, :, None]
+
+        def alibi(columns: torch.Tensor) -> torch.Tensor:
+            back = columns[:, None, :] - layout.positions[:, :, None]
+            return self.slopes[:, None, None] * back[:, None]
+
         out = gated_attention(query, key, value, prefix, scaling=attention.inv_norm_factor, mask=context.mask,
-                              bias=self.slopes[:, None, None] * back[:, None])
+                              bias=alibi(layout.column_positions),
+                              prefix_bias=None if prefix.places is None else alibi(prefix.places))
         return attention.dense(out.flatten(2))
 
 

@@ -41,8 +41,8 @@ from mpnp_ros.training.dataset import Frame, TokenDataset
 from mpnp_ros.training.distributed import DistributedContext
 from mpnp_ros.training.evaluation import evaluate
 
-PARTS = {'all': ('all', 'aligners', 'worth', 'trust'), 'aligners': ('aligners',), 'worth': ('worth', 'trust'),
-         'trust': ('trust',)}
+PARTS = {'all': ('all', 'aligners', 'worth', 'trust', 'lora'), 'aligners': ('aligners',),
+         'worth': ('worth', 'trust'), 'trust': ('trust',)}
 """Groups of parameters in each part, beside the gates; MethodSpec assigns parameters to groups."""
 RECENT = 20
 SAMPLED_QUESTIONS, SAMPLED_FRAMES = 2048, 512
@@ -81,6 +81,7 @@ class TrainerConfig(Options):
                'and the language model; worth: the worth of the counts of a sensor; trust: only the weight '
                'of a sensor beside others', choices=tuple(PARTS))
     worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
+    lora_rate: float = option(1e-3, 'learning rate of LoRA (mpnp_published)', low=1e-30)
     seed: int = option(0, 'random seed')
 
     def rate(self, step: int, seconds: float = 0.) -> float:
@@ -371,7 +372,7 @@ def _groups(method: Method, own: Mapping[str, Link], config: TrainerConfig) -> l
     kept = {id(parameter) for name, link in method.links().items() if name not in own
             for parameter in link.parameters()}
     rates = {'gates': config.gate_learning_rate, 'worth': config.worth_rate, 'trust': config.worth_rate,
-             'aligners': config.learning_rate, 'all': config.learning_rate}
+             'lora': config.lora_rate, 'aligners': config.learning_rate, 'all': config.learning_rate}
     groups: dict[str, dict[str, Any]] = {
         kind: {'params': [], 'full_rate': rate} for kind, rate in rates.items()
         if kind in ('gates', *PARTS[config.part])}

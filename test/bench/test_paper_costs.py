@@ -14,6 +14,7 @@ from transformers import BloomConfig, OPTConfig
 from bench.adaptation_memory.training_process import PROMPTS
 from bench.paper_scale.costs import (
     KEPT,
+    LORA_RANK,
     OURS,
     PUBLISHED,
     Cost,
@@ -122,6 +123,20 @@ def test_prompts_at_the_input_cost_what_the_formula_says() -> None:
     assert found.steps / TINY.seen == pytest.approx(step, rel=.001)
     assert found.optimiser == ADAMW * found.parameters * 3 * 2
     assert found.parameters == (TOKEN_WIDTH + 1 + PROMPTS) * shape.width
+
+
+def test_lora_adds_its_matrices_and_the_gradients_that_lead_to_them() -> None:
+    """Two matrices in two blocks; below them no state needs a gradient."""
+    with torch.device('meta'):
+        width = language_model('opt').width
+    rank, rows = LORA_RANK, TINY.text
+    low, high = (counted(f'mPnP published{name}') for name in ('', f', LoRA of rank {rank}'))
+    product = 2 * rows * rank * width  # of A or of B, for keys and values
+    # Each costs once forward and twice backward, but A of the lowest block reads data.
+    matrices = 2 * product * 3 + product * 3 + product * 2
+    keys_and_values = 2 * rows * rows * width  # gradients of the attention to those of the lowest block
+    assert (high.steps - low.steps) / TINY.seen == pytest.approx(matrices + keys_and_values, rel=.001)
+    assert high.parameters - low.parameters == 2 * 2 * 2 * rank * width
 
 
 def test_ours_costs_what_the_formulas_of_the_package_say() -> None:

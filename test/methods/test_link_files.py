@@ -23,9 +23,9 @@ from mpnp_ros.methods.link_files import (
     read_manifest,
     save_link,
 )
-from mpnp_ros.methods.link_options import SINCE_COUNTING, LinkConfig
+from mpnp_ros.methods.link_options import SINCE_COUNTING
 from mpnp_ros.methods.mpnp.method import LatentConnections
-from mpnp_ros.methods.mpnp_published import PublishedLink
+from mpnp_ros.methods.mpnp_published import PublishedConfig, PublishedLink
 
 
 @pytest.fixture
@@ -85,8 +85,7 @@ def test_what_a_link_standardises_by_is_saved(tiny_lm, new_link, new_tokens, new
 
 
 def test_the_published_form_is_saved_too(tiny_lm, tmp_path):
-    link = PublishedLink(LinkConfig.for_model(tiny_lm('opt'), 'camera', 'abc', 6, hidden=24, pooling='none',
-                                                reach='all'))
+    link = PublishedLink(PublishedConfig.for_model(tiny_lm('opt'), 'camera', 'abc', 6))
     save_link(link, tmp_path / 'v1')
     loaded = load_link(tmp_path / 'v1', lm=tiny_lm('opt'))
     assert isinstance(loaded, PublishedLink) and torch.equal(loaded.link_weights, link.link_weights)
