@@ -102,6 +102,14 @@ class LanguageModel:
         return getattr(self.model.config, 'max_position_embeddings', None)
 
     @property
+    def first_token(self) -> int | None:
+        """The token id that the tokenizer puts before every text (BOS); None where it puts none."""
+        if self.tokenizer is None or self.tokenizer.bos_token_id is None:
+            return None
+        first = self.tokenizer('a').input_ids[0]
+        return first if first == self.tokenizer.bos_token_id else None
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Token ids that end a text."""
         ends = getattr(self.model.generation_config, 'eos_token_id', None)

@@ -99,17 +99,20 @@ class TextLayout:
         return TextLayout(self.ids[:, start:], self.positions[:, start:], self.column_positions,
                           self.full_visible()[:, start:])
 
-    def behind(self, seen: torch.Tensor, counted: bool = True) -> TextLayout:
+    def behind(self, seen: torch.Tensor, counted: bool = True, ahead: int = 0) -> TextLayout:
         """Return the same texts behind C further columns, which are in the K/V cache.
 
         seen: [B, C] bool, False on columns that no row sees.  counted: those that are seen have positions,
         and the texts begin behind them; else they are all at position 0, where the texts begin too.
+        ahead: so many of the first tokens of each text stand before the columns and do not see them; only
+        for a layout without cached columns.
         """
         counts = seen.long() if counted else torch.zeros_like(seen, dtype=torch.long)
-        places, begin = counts.cumsum(1), counts.sum(1, keepdim=True)
-        positions = torch.cat([(places - 1).clamp(min=0), self.column_positions + begin], 1)
-        shown = seen[:, None].expand(-1, self.tokens, -1)
-        return TextLayout(self.ids, self.positions + begin, positions,
+        after = torch.arange(self.tokens, device=seen.device) >= ahead
+        places, moved = counts.cumsum(1), counts.sum(1, keepdim=True) * (after if ahead else 1)
+        positions = torch.cat([(places - 1).clamp(min=0) + ahead, self.column_positions + moved], 1)
+        shown = seen[:, None] & after[:, None]
+        return TextLayout(self.ids, self.positions + moved, positions,
                           torch.cat([shown, self.full_visible()], 2))
 
     def without(self, count: int) -> TextLayout:

@@ -94,6 +94,20 @@ class TextCache:
         pairs = [torch.stack([side[row, :, :columns] for side in self._blocks[block]]) for block in blocks]
         return TextCache.of(torch.stack(pairs), blocks) if pairs else TextCache()
 
+    def without(self, count: int) -> TextCache:
+        """Return a cache without the first `count` columns of each text."""
+        rest = TextCache()
+        rest._blocks = {block: (keys[:, :, count:], values[:, :, count:])
+                        for block, (keys, values) in self._blocks.items()}
+        return rest
+
+    def head(self, count: int) -> TextCache:
+        """Return a cache of the first `count` columns of each text."""
+        first = TextCache()
+        first._blocks = {block: (keys[:, :, :count], values[:, :, :count])
+                         for block, (keys, values) in self._blocks.items()}
+        return first
+
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
         return self._blocks[block][0].shape[2] if block in self._blocks else 0

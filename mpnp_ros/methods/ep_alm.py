@@ -24,6 +24,8 @@ PROMPT_PLACES = ('link', 'input')
 class EpAlmConfig(PromptedConfig):
     """The last 40 % of the blocks, of which all but the last get columns of their own."""
 
+    bos: str = option('behind', 'behind: columns stand before the whole text (as published)',
+                      choices=('behind',))
     connectors: int = option(6, 'linear maps, of which each serves as many blocks in a row', low=1)
     depths: int = option(
         1,

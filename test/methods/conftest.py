@@ -8,6 +8,9 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
@@ -46,6 +49,20 @@ def new_method(tiny_lm: Callable) -> Callable[..., Method]:
         method = create_method(name, tiny_lm(family))
         plug_link(method, **options)
         return method
+    return make
+
+
+@pytest.fixture(scope='session')
+def begun_lm(tiny_lm: Callable) -> Callable[[str], LanguageModel]:
+    """A tiny model whose tokenizer puts `</s>` before every text, as OPT's does: (family)."""
+    def make(family: str = 'llama') -> LanguageModel:
+        lm = tiny_lm(family)
+        fast = Tokenizer.from_str(lm.tokenizer.backend_tokenizer.to_str())
+        fast.post_processor = TemplateProcessing(
+            single='</s> $A', special_tokens=[('</s>', lm.tokenizer.eos_token_id)])
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=fast, bos_token='</s>', eos_token='</s>',
+                                            pad_token='<pad>')
+        return LanguageModel(lm.model, tokenizer, lm.name, lm.fingerprint)
     return make
 
 

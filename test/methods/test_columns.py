@@ -142,11 +142,11 @@ near = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
 def text_rows(method, ids, tokens) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [T, V] and states [T, d] of a text behind the columns of a frame."""
     connections = method._connections.snapshot()
-    completion = method.completion([], [tokens], connections)
+    completion = method.completion([method.prepare(QUESTION).prepared], [tokens], connections)
     layout = TextLayout.causal(ids[None])
     with torch.no_grad():
         model = completion.lm
-        behind = layout.behind(completion.columns.real, method.counted)
+        behind = layout.behind(completion.columns.real, method.counted, completion.ahead)
         hidden = completion.writer.run_blocks(model.embed(layout), behind, 0, model.blocks,
                                               cache=completion.cache.fork())
         return model.logits(hidden)[0], hidden[0]

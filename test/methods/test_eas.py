@@ -1,13 +1,16 @@
 """Attention skipping: the skipped block as published, and the choice of what is skipped."""
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, LinksError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.eas.method import EasConfig, Trial
 from mpnp_ros.methods.eas.redundancy import SearchConfig
+from mpnp_ros.methods.link_files import MANIFEST, load_link, save_link
 from mpnp_ros.methods.registry import create_method
 
 CHOICES = ('one', 'not one', 'car', 'car truck')
@@ -105,3 +108,99 @@ def test_wrong_sizes_are_refused(tiny_lm, wrong):
 
 def test_three_blocks_of_eight_are_skipped_by_default(tiny_lm):
     assert EasConfig.for_model(tiny_lm(), 'camera', 'encoder', 6).skipped == 1
+
+
+TEXT = {'means': 'text'}
+QUESTIONS = ('how many cars are there?', 'what is it?', 'is it a truck?')
+
+
+def answers(method, frames):
+    asked = [method.prepare(question, CHOICES) for question in QUESTIONS]
+    return [reply.probabilities for reply in method.answer_batch(asked, frames)]
+
+
+@pytest.mark.parametrize('family', ['llama', 'opt', 'bloom', 'gpt2'])
+def test_with_means_over_the_text_company_changes_nothing(new_altered, frame, family):
+    method = new_altered('eas', family, link=TEXT)
+    same = frame(0)
+    frames = [{'camera': same}, {'camera': same, 'lidar': frame(1, 3, 'lidar')}, {}]
+    for question, tokens, together in zip(QUESTIONS, frames, answers(method, frames), strict=True):
+        alone = method.answer(method.prepare(question, CHOICES), tokens).probabilities
+        assert together == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize('family', ['llama', 'opt', 'bloom', 'gpt2'])
+def test_generating_goes_on_with_the_means_of_the_question_folded_or_not(new_altered, frame, family):
+    method, tokens = new_altered('eas', family, modalities=('camera',), link=TEXT), {'camera': frame()}
+    told = []
+    for fold in (True, False):
+        method.fold = fold
+        told.append([(part.text, part.probability) for part in
+                     method.stream(method.prepare(QUESTIONS[1]), tokens, 6)])
+    assert [text for text, _ in told[0]] == [text for text, _ in told[1]] != []
+    assert [chance for _, chance in told[0]] == pytest.approx([chance for _, chance in told[1]], abs=1e-5)
+
+
+def test_links_with_means_over_the_text_learn_what_only_the_frame_tells(new_altered, frame):
+    method = new_altered('eas', modalities=('camera',), link=TEXT)
+    frames, parameters = [{'camera': frame(seed)} for seed in range(4)], list(method.trainable_parameters())
+    examples = questions_of(method)
+    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    for _ in range(40):
+        optimiser.zero_grad()
+        method.answer_losses(examples, frames).mean().backward()
+        optimiser.step()
+    assert all(bool(parameter.grad.any()) for parameter in parameters)
+    replies = method.answer_batch([example.question for example in examples], frames)
+    assert [reply.text for reply in replies] == list(CHOICES)
+
+
+def test_what_is_skipped_is_measured_and_searched_with_means_over_the_text_too(tiny_lm, frame):
+    method = create_method('eas', tiny_lm())
+    method.plug(method.new_link('camera', 'encoder', 6, hidden=8, skipped=1, **TEXT))
+    examples, frames = questions_of(method) * 4, [{'camera': frame(seed)} for seed in range(4)] * 4
+    method.calibrate(examples, frames)
+    assert method.links()['camera'].shared.measured
+    found = method.search(examples, frames, 2, SearchConfig(steps=2, warm_up=1, turn=1, subsets=2))
+    assert len(found) == 2
+
+
+def test_saved_links_keep_their_means_and_older_ones_have_constants(new_altered, frame, tmp_path):
+    frames = [{'camera': frame(seed)} for seed in range(3)]
+    for name, options in (('text', TEXT), ('set', {})):
+        method = new_altered('eas', modalities=('camera',), link=options)
+        save_link(method.links()['camera'], tmp_path / name)
+        manifest = tmp_path / name / MANIFEST
+        entries = json.loads(manifest.read_bytes())
+        if name == 'set':  # as written before there were these options
+            entries['config'] = {key: value for key, value in entries['config'].items()
+                                 if key not in ('means', 'bos')}
+            manifest.write_text(json.dumps(entries))
+        again = create_method('eas', method.lm)
+        again.plug(load_link(tmp_path / name, lm=method.lm))
+        assert answers(again, frames) == answers(method, frames)
+    config = again.links()['camera'].config
+    assert (config.means, config.bos) == ('set', 'behind')
+    with pytest.raises(LinksError, match='is not made alike'):
+        again.plug(create_method('eas', again.lm).new_link('lidar', 'encoder', 6, **{
+            'hidden': 8, 'skipped': 2, 'skipped_rank': 4, **TEXT, 'bos': 'behind'}))
+
+
+def test_columns_behind_the_first_token_do_not_change_what_older_links_answer(begun_lm, frame, tmp_path):
+    """A link of a file without the option has its columns before the whole text."""
+    lm, found = begun_lm(), {}
+    for bos in ('before', 'behind'):
+        method = create_method('mma', lm)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            method.plug(method.new_link('camera', 'encoder', 6, hidden=8, bos=bos))
+        found[bos] = answers(method, [{'camera': frame()}] * 3)
+    save_link(method.links()['camera'], tmp_path / 'old')
+    manifest = tmp_path / 'old' / MANIFEST
+    entries = json.loads(manifest.read_bytes())
+    del entries['config']['bos']
+    manifest.write_text(json.dumps(entries))
+    again = create_method('mma', lm)
+    again.plug(load_link(tmp_path / 'old', lm=lm))
+    assert answers(again, [{'camera': frame()}] * 3) == found['behind']
+    assert found['before'][0] != pytest.approx(found['behind'][0], abs=1e-4)

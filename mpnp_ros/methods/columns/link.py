@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 READ = frozenset({'modality', 'encoder', 'token_width', 'blocks', 'hidden', 'soft_tokens'})
 
 
+BOS = ('before', 'behind')
+
+
 @dataclass(frozen=True)
 class ColumnConfig(LinkConfig):
     """Options of a link that makes columns of the text; of LinkConfig it reads only READ.
@@ -38,6 +41,9 @@ class ColumnConfig(LinkConfig):
     columns: int = option(
         0, 'columns per frame, each a mean over neighbouring tokens; 0: one per token',
         low=0)
+    bos: str = option(
+        'before', 'where the token stands that some tokenizers put before every text (BOS): before the '
+                  'columns (as published), or behind them', choices=BOS)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int, *,
@@ -48,6 +54,11 @@ class ColumnConfig(LinkConfig):
         """
         return super().for_model(lm, modality, encoder, token_width,
                                  **{'blocks': range(lm.blocks), **cls.own(options)})
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """See LinkConfig; links saved without the option `bos` have their columns before the whole text."""
+        return super().from_dict({'bos': 'behind', **entries})
 
     @classmethod
     def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,9 +133,9 @@ class ColumnLink(Link):
 
     @property
     def together(self) -> object:
-        """Shapes of the shared module; they are equal for links that may share it."""
+        """Equal for links that may be plugged together: where columns stand, shapes of the shared module."""
         parts = {} if self.shared is None else self.shared.state_dict()
-        return {name: tensor.shape for name, tensor in parts.items()}
+        return self.config.bos, {name: tensor.shape for name, tensor in parts.items()}
 
     @torch.no_grad()
     def calibrate(self, questions: Sequence[object], values: torch.Tensor | None) -> None:

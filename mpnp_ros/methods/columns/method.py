@@ -2,6 +2,8 @@
 
 The columns of a frame stand in front of the text and are causal, so they are run once for each distinct
 frame of a batch, alone, into a K/V cache; the texts are then run behind it, each behind those of its frame.
+Where the tokenizer begins every text with the same token (BOS), columns stand behind it (option `bos`): they
+see that token, which is the same in all texts, and it does not see them.
 """
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ class ColumnMethod(Method):
     """A language model that reads modalities as columns of the text, from one block on.
 
     Columns and texts are run by the models that :meth:`model_for` gives.  counted: columns have positions of
-    their own and the text begins behind them, as at the input layer; else they are all at position 0.
+    their own and the text goes on behind them, as at the input layer; else they are all at position 0.
     """
 
     connections_type = ColumnConnections
@@ -85,6 +87,17 @@ class ColumnMethod(Method):
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
         """See Method."""
+        begun = self.begun(tokens, connections)
+        seen: dict[int, Seen] = dict(zip(begun.rows, begun.seen, strict=True))
+        model = self.model_for(connections, [seen[frame] for frame in sorted(seen)])
+        first = begun.columns.shared[:1, :0]
+        if begun.ahead:
+            first = self.text_states(model, QuestionBatch.stack(questions[:1]))[:, :begun.ahead]
+        cache = self._run_columns(begun.columns, model, connections.first_block, first)
+        return replace(begun, lm=model, cache=cache)
+
+    def begun(self, tokens: Sequence[Tokens], connections: ColumnConnections) -> ColumnCompletion:
+        """Return a completion on the method's own model whose columns have not been run."""
         # Frames that differ in what is read of them, and which of them each text has.
         keys = [tuple(id(frame.get(name)) for name in connections.modalities) for frame in tokens]
         distinct: Mapping[tuple[int, ...], Tokens] = dict(zip(keys, tokens, strict=True))
@@ -92,9 +105,10 @@ class ColumnMethod(Method):
         frames, rows = list(distinct.values()), [place[key] for key in keys]
         columns = self._columns(frames, connections)
         seen = [frozenset(name for name in connections.modalities if name in frame) for frame in frames]
-        model = self.model_for(connections, seen)
-        cache = self._run_columns(columns, model, connections.first_block)
-        return ColumnCompletion(self, connections, model, columns, cache, tuple(rows),
+        links: Mapping[str, Any] = connections.links
+        ahead = int(self.lm.first_token is not None
+                    and any(link.config.bos == 'before' for link in links.values()))
+        return ColumnCompletion(self, connections, self.lm, columns, TextCache(), ahead, tuple(rows),
                                 tuple(seen[row] for row in rows))
 
     def _columns(self, frames: Sequence[Tokens], connections: ColumnConnections) -> Columns:
@@ -118,21 +132,29 @@ class ColumnMethod(Method):
         return Columns({block: torch.cat([part.states[block] for part in parts], 1) for block in entering},
                        seen, shared)
 
-    def _run_columns(self, columns: Columns, model: LanguageModel, first: int) -> TextCache:
-        """Return keys and values of the columns in blocks first..L-1."""
-        cache, hidden = TextCache(), columns.shared.to(model.dtype)
+    def _run_columns(self, columns: Columns, model: LanguageModel, first: int,
+                     before: torch.Tensor) -> TextCache:
+        """Return keys and values of the columns in blocks first..L-1.
+
+        before: [1, A, d] the input of block `first` for the tokens that all texts have before the columns.
+        """
+        ahead, shared, total = before.shape[1], columns.shared.shape[1], columns.real.shape[1]
+        before = before.to(model.dtype).expand(len(columns.shared), -1, -1)
+        cache, hidden = TextCache(), torch.cat([before, columns.shared.to(model.dtype)], 1)
         for block, stop in pairwise([*sorted({first, *columns.states}), self.lm.blocks]):
             if block in columns.states:
                 own = columns.states[block].to(hidden.dtype)
-                hidden = torch.cat([own, hidden[:, hidden.shape[1] - columns.shared.shape[1]:]], 1)
-            if hidden.shape[1]:
-                real = columns.real[:, columns.real.shape[1] - hidden.shape[1]:]
+                hidden = torch.cat([hidden[:, :ahead], own, hidden[:, hidden.shape[1] - shared:]], 1)
+            count = hidden.shape[1] - ahead
+            if count:
+                real = torch.cat([columns.real.new_ones(len(hidden), ahead),
+                                  columns.real[:, total - count:]], 1)
                 layout = TextLayout.causal(torch.zeros_like(real, dtype=torch.long), real)
                 if not self.counted:
                     nowhere = torch.zeros_like(layout.positions)
                     layout = TextLayout(layout.ids, nowhere, nowhere, layout.full_visible())
                 hidden = model.run_blocks(hidden, layout, block, stop, cache=cache)
-        return cache
+        return cache.without(ahead) if ahead else cache
 
     def text_states(self, model: LanguageModel, batch: QuestionBatch) -> torch.Tensor:
         """Return the texts of a batch at the first block, [B, R, d]: as prepared."""
@@ -144,8 +166,8 @@ class ColumnCompletion:
     """Texts behind the columns of their frames.
 
     lm: the model that has run the columns; of more than one text only its norm and head are used.  columns:
-    of F distinct frames.  cache: their keys and values.  rows: the frame of each text.  seen: the modalities
-    of each text.
+    of F distinct frames.  cache: their keys and values.  ahead: tokens of each text before the columns.
+    rows: the frame of each text.  seen: the modalities of each text.
     """
 
     method: ColumnMethod
@@ -153,6 +175,7 @@ class ColumnCompletion:
     lm: LanguageModel
     columns: Columns
     cache: TextCache
+    ahead: int
     rows: tuple[int, ...]
     seen: tuple[Seen, ...]
 
@@ -166,14 +189,14 @@ class ColumnCompletion:
         places = texts.tolist()
         frames = torch.tensor([self.rows[place] for place in places], device=texts.device)
         model = self.method.model_for(self.connections, [self.seen[place] for place in places])
-        layout = batch.layout.behind(self.columns.real[frames], self.method.counted)
+        layout = batch.layout.behind(self.columns.real[frames], self.method.counted, self.ahead)
         return self._behind_columns(model).run_blocks(
             self.method.text_states(model, batch), layout, batch.first, model.blocks,
             cache=self.cache.rows(frames))
 
     def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, None]:
         """See Completion; the text is behind its columns."""
-        layout = question.layout.behind(self.columns.real, self.method.counted)
+        layout = question.layout.behind(self.columns.real, self.method.counted, self.ahead)
         hidden = self.method.text_states(self.lm, QuestionBatch.stack([question]))
         rows = replace(question.rows, layout=layout, hidden=hidden, cache=self.cache)
         behind = replace(question, layout=layout, hidden=hidden, rows=rows)

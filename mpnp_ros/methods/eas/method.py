@@ -6,10 +6,12 @@ arXiv:2403.15226, corrected as in docs/guide/methods.md.  A block that keeps its
     u = attention_norm(x),   z = (m + C u + b_C) / 2,   p = u + sum_k w_k (B_k z + b_k)
     x <- x + FFN(gamma * p + beta)
 
-with gamma and beta of the feed-forward norm, which itself is gone.  The routing w and the propagated m are
-constants of the set of modalities: every plugged modality adds its part of m, and that of the text is b_C.
-(In the paper m is a mean over the text, which looks ahead and differs in training.)  So the block is causal,
-does not depend on its batch, and folds into the first matrices of the feed-forward, once for a set.
+with gamma and beta of the feed-forward norm, which itself is gone.  By the option `means`, the routing w and
+the propagated m are
+
+set: constants of the set of modalities: every plugged modality adds its part of m, and that of the text is
+    b_C.  So the block is causal, and folds into the first matrices of the feed-forward, once for a set.
+text: means over columns and question, as published; see :mod:`mpnp_ros.methods.eas.text_means`.
 """
 from __future__ import annotations
 
@@ -25,16 +27,21 @@ from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.llm.block_parts import BlockParts
 from mpnp_ros.llm.families import BlockContext
 from mpnp_ros.llm.language_model import BlockForm, LanguageModel
+from mpnp_ros.llm.prepared import PreparedQuestion
 from mpnp_ros.llm.text_cache import TextCache
+from mpnp_ros.methods.columns.link import ColumnConnections
+from mpnp_ros.methods.columns.method import ColumnCompletion
 from mpnp_ros.methods.eas.redundancy import SearchConfig, SkipProfile, measure_skips, search_skips
+from mpnp_ros.methods.eas.text_means import TextMeansCompletion
 from mpnp_ros.methods.mma import Adapter, Adapters, Mixture, Mma, MmaConfig, MmaLink, new_adapter
-from mpnp_ros.methods.questions import AnsweredQuestion, Tokens
+from mpnp_ros.methods.questions import AnsweredQuestion, Evidence, Tokens
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.options import option
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+MEANS = ('set', 'text')
 BATCH = 16
 """Questions of a training step of the search."""
 
@@ -45,6 +52,9 @@ class EasConfig(MmaConfig):
 
     skipped: int = option(1, 'number of blocks without attention; they are chosen before training', low=0)
     skipped_rank: int = option(32, 'r of the adapters that stand in for attention', low=1)
+    means: str = option(
+        'set', 'what routes adapters, and what blocks without attention propagate: set, constants of the '
+               'plugged modalities; text, means over columns and question (as published)', choices=MEANS)
 
     @classmethod
     def for_model(cls, lm: LanguageModel, modality: str, encoder: str, token_width: int,
@@ -53,6 +63,11 @@ class EasConfig(MmaConfig):
         blocks = options.get('blocks', range(lm.blocks))
         return super().for_model(lm, modality, encoder, token_width,
                                  **{'skipped': 3 * len(blocks) // 8, **options})
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Self:
+        """See ColumnConfig; links saved without the option `means` have constants."""
+        return super().from_dict({'means': 'set', **entries})
 
     @property
     def skippable(self) -> tuple[int, ...]:
@@ -76,6 +91,16 @@ class StandIn(Adapter):
         mixture = self.mixed(weights)
         up = mixture.up / 2
         return Mixture(up, mixture.shift + (up @ signals[..., None])[..., 0])
+
+
+class MeanStandIn(StandIn):
+    """The adapter of a block without attention that propagates a mean over rows; mean: A and b_A."""
+
+    def __init__(self, width: int, rank: int, experts: int, groups: int, temperature: float) -> None:
+        super().__init__(width, rank, experts, groups, temperature)
+        self.mean = nn.Linear(width, rank)
+        nn.init.xavier_uniform_(self.mean.weight)
+        nn.init.zeros_(self.mean.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +140,9 @@ class EasAdapters(Adapters):
     def __init__(self, config: EasConfig) -> None:
         super().__init__(config)
         self.skippable = config.skippable
+        kind = MeanStandIn if config.means == 'text' else StandIn
         self.stand_ins = nn.ModuleList(
-            new_adapter(config, StandIn, config.skipped_rank) for _ in range(config.skipped))
+            new_adapter(config, kind, config.skipped_rank) for _ in range(config.skipped))
         last = self.skippable[len(self.skippable) - config.skipped:]
         self.register_buffer('skip', torch.tensor(last, dtype=torch.long))
         self.register_buffer('measured', torch.tensor(False))
@@ -153,9 +179,20 @@ class EasAdapters(Adapters):
         adapter = self.adapter(block)
         if not isinstance(adapter, StandIn):
             return adapter.mixed(weights)
-        none, slot = adapter.down.bias.new_zeros(len(adapter.down.bias)), self.slot(block)
-        return adapter.propagating(
-            weights, torch.stack([sum((link.signals[slot] for link in links), none) for links in sets]))
+        none, slot = torch.zeros_like(adapter.down.bias), self.slot(block)
+        own = [[link.signals[slot] for link in links if link.signals is not None] for links in sets]
+        return adapter.propagating(weights, torch.stack([sum(signals, none) for signals in own]))
+
+    def mix_means(self, block: int, read: torch.Tensor, token: torch.Tensor) -> Mixture:
+        """Return the experts of a block mixed for texts, by means of its normed input, [B, d] each.
+
+        read: over columns and question.  token: over these and the modality token.
+        """
+        adapter = self.adapter(block)
+        weights = adapter.weigh(read)
+        if isinstance(adapter, MeanStandIn):
+            return adapter.propagating(weights, adapter.mean(token))
+        return adapter.mixed(weights)
 
     def form(self, block: int, mixture: Mixture) -> BlockForm:
         """See Adapters."""
@@ -179,7 +216,8 @@ class EasAdapters(Adapters):
 class EasLink(MmaLink):
     """Tokens of one modality -> columns.
 
-    signals: [k, r], added by the modality to what skipped blocks propagate; initially zero.
+    signals: [k, r], added by the modality to what skipped blocks propagate; initially zero.  None where these
+    propagate means over the text.
     """
 
     kind = 'eas'
@@ -189,7 +227,8 @@ class EasLink(MmaLink):
 
     def __init__(self, config: EasConfig) -> None:
         super().__init__(config)
-        self.signals = nn.Parameter(torch.zeros(config.skipped, config.skipped_rank))
+        signals = torch.zeros(config.skipped, config.skipped_rank)
+        self.signals = nn.Parameter(signals) if config.means == 'set' else None
 
     def new_shared(self) -> EasAdapters:
         """Return t_text, the adapters and the choice of skipped blocks."""
@@ -197,13 +236,13 @@ class EasLink(MmaLink):
 
     @property
     def together(self) -> object:
-        """Also the skipped blocks, to which signals belong."""
-        return super().together, self.shared.skipped
+        """Also what is propagated, and the skipped blocks, to which signals belong."""
+        return super().together, self.config.means, self.shared.skipped
 
     @property
     def routing(self) -> tuple[nn.Parameter, ...]:
         """The parameters of this link that decide how blocks run."""
-        return self.key, self.signals
+        return (self.key,) if self.signals is None else (self.key, self.signals)
 
 
 class Supernet(EasAdapters):
@@ -263,6 +302,14 @@ class Eas(Mma):
         super().__init__(lm, **options)
         self.calibration_questions, self.breadth = calibration_questions, breadth
 
+    def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
+                   connections: ColumnConnections, evidence: Evidence | None = None) -> ColumnCompletion:
+        """See Method."""
+        links: Mapping[str, Any] = connections.links
+        if not any(link.config.means == 'text' for link in links.values()):
+            return super().completion(questions, tokens, connections, evidence)
+        return TextMeansCompletion(**vars(self.begun(tokens, connections)), adapters=connections.shared)
+
     def calibrate(self, questions: Sequence[AnsweredQuestion], tokens: Sequence[Tokens]) -> None:
         """Measure statistics as other methods do, and choose the blocks without attention, once.
 
@@ -321,7 +368,8 @@ class Trial(Eas):
             copied.start_from(link)
             copied.shared = Supernet(config).to(self.lm.device)
             copied.shared.begin_with(link.shared)
-            copied.signals = nn.Parameter(copied.shared.placed(link.signals, link.shared))
+            if link.signals is not None:
+                copied.signals = nn.Parameter(copied.shared.placed(link.signals, link.shared))
             self.plug(copied)
         self.supernet: Supernet = self._connections.shared
 
