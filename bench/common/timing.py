@@ -34,21 +34,22 @@ class Summary:
         return cls(len(seconds), p50, p95)
 
 
-def take_turns(runs: Mapping[Key, Callable[[int], object]], rounds: int,
-               warm_up: int) -> dict[Key, list[float]]:
+def take_turns(runs: Mapping[Key, Callable[[int], object]], rounds: int, warm_up: int,
+               clock: Callable[[], float] = time.perf_counter) -> dict[Key, list[float]]:
     """Call every run once per round with the number of the round; returns the seconds of each.
 
     Taking turns spreads the load of other programs over all runs.  A random order in each round avoids
-    systematic effects of the processor caches.  The first `warm_up` rounds are not in the result.
+    systematic effects of the processor caches.  The first `warm_up` rounds are not in the result.  clock: in
+    seconds; time.process_time leaves out what other programs take.
     """
     seconds: dict[Key, list[float]] = {name: [] for name in runs}
     order, rng = list(runs.items()), random.Random(0)
     for number in range(warm_up + rounds):
         rng.shuffle(order)
         for name, run in order:
-            started = time.perf_counter()
+            started = clock()
             run(number)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return {name: measured[warm_up:] for name, measured in seconds.items()}
 
 

@@ -81,7 +81,7 @@ class TrainerConfig(Options):
                'and the language model; worth: the worth of the counts of a sensor; trust: only the weight '
                'of a sensor beside others', choices=tuple(PARTS))
     worth_rate: float = option(3e-2, 'learning rate of worth and trust', low=1e-30)
-    lora_rate: float = option(1e-3, 'learning rate of LoRA (mpnp_published)', low=1e-30)
+    lora_rate: float = option(5e-3, 'learning rate of LoRA (mpnp_published)', low=1e-30)
     seed: int = option(0, 'random seed')
 
     def rate(self, step: int, seconds: float = 0.) -> float:

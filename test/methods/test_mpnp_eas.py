@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,6 +194,14 @@ def test_stand_ins_learn_what_attention_said(tiny_lm):
         tensor.requires_grad for tensor in learned.buffers())
     assert off(learned) < .5 * off(StandIns(learned.skip, 8, 32))
     assert all(torch.equal(tensor, before[name]) for name, tensor in lm.model.state_dict().items())
+
+
+@pytest.mark.parametrize(('among', 'blocks'), [('lower', {1, 2}), ('upper', {3}), ('all', {1, 2, 3})])
+def test_only_some_blocks_may_be_skipped(tiny_lm, among, blocks):
+    config = DistilConfig(len(blocks), 3, among=among, rank=4, steps=1, batch=1)
+    assert set(distil(tiny_lm(), [IDS[0]], config).skip) == blocks
+    with pytest.raises(ConfigurationError, match=f'at most {len(blocks)}'):
+        distil(tiny_lm(), [IDS[0]], replace(config, skipped=len(blocks) + 1))
 
 
 def test_the_first_link_distils_and_the_next_method_finds_it(tiny_lm, tmp_path, monkeypatch):

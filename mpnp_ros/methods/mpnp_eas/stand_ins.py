@@ -28,6 +28,7 @@ from mpnp_ros.methods.eas.redundancy import measure_skips
 from mpnp_ros.options import Options, option
 
 SCHEMA = 1
+AMONG = ('all', 'lower', 'upper')
 THINGS = ('car', 'truck', 'bus', 'pedestrian', 'bicycle', 'motorcycle', 'trailer', 'barrier', 'traffic cone')
 STATES = ('moving', 'parked', 'stopped', 'standing', '')
 PLACES = ('front', 'front left', 'front right', 'back', 'back left', 'back right')
@@ -96,6 +97,9 @@ class DistilConfig(Options):
     skipped: int = option(help='blocks without attention', low=0)
     first: int = option(
         help='a block below all links, where states are compared beside the last', low=0)
+    among: str = option(
+        'all', 'which blocks may be skipped: all; lower, those below `first`, which run once for a question; '
+               'upper, the others, of which the linked ones run for every frame', choices=AMONG)
     rank: int = option(32, 'rank of the stand-ins', low=1)
     steps: int = option(100, 'training steps', low=0)
     texts: int = option(64, 'training texts', low=1)
@@ -132,7 +136,8 @@ def distil(lm: LanguageModel, texts: Sequence[torch.Tensor], config: DistilConfi
 
     texts: token ids [T] each.  Raises ConfigurationError for more blocks than can be skipped.
     """
-    candidates = range(1, lm.blocks)
+    candidates = range(max(1, config.first) if config.among == 'upper' else 1,
+                       config.first if config.among == 'lower' else lm.blocks)
     if config.skipped > len(candidates):
         raise ConfigurationError(f'{config.skipped} attentions are to be skipped; {lm.name} can go without '
                                  f'at most {len(candidates)}')
