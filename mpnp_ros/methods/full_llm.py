@@ -92,7 +92,8 @@ class FullLlm(ColumnMethod):
 
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> FullLlmLink:
         """Return an untrained link with the weights in use."""
-        config = ColumnConfig.for_model(self.lm, modality, encoder, token_width, **options)
+        config = ColumnConfig.for_model(self.lm, modality, encoder, token_width,
+                                        **{**self.alike(), **options})
         link = FullLlmLink(config, {})
         link.shared = TunedWeights.of(self._model(self._connections.shared))
         return link

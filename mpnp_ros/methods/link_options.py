@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.llm.language_model import LanguageModel
@@ -24,7 +24,11 @@ class LinkConfig(Options):
     """One modality's latent connection to one language model (arXiv:2312.07886).
 
     Raises ConfigurationError for values out of range.
+
+    alike: names of options that links plugged together have in common; a new link takes them over.
     """
+
+    alike: ClassVar[tuple[str, ...]] = ()
 
     modality: str = option(help='registered name of the modality, e.g. camera')
     encoder: str = option(

@@ -186,7 +186,13 @@ class Method(ABC):
     def new_link(self, modality: str, encoder: str, token_width: int, **options: Any) -> Link:
         """Return an untrained link, not plugged; options: of this method's links."""
         link = self.spec.link
-        return link(link.config_type.for_model(self.lm, modality, encoder, token_width, **options))
+        return link(link.config_type.for_model(self.lm, modality, encoder, token_width,
+                                               **{**self.alike(), **options}))
+
+    def alike(self) -> dict[str, Any]:
+        """Return the options that a new link must have in common with those that are plugged."""
+        config = next((link.config for link in self.links().values()), None)
+        return {} if config is None else {name: getattr(config, name) for name in config.alike}
 
     def plug(self, link: Link) -> None:
         """Plug a link of a modality that has none.  Raises LinksError."""

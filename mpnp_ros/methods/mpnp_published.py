@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -41,6 +41,8 @@ WITHOUT_OPTIONS: Mapping[str, Any] = {
 @dataclass(frozen=True)
 class PublishedConfig(LinkConfig):
     """Options of a published link; of LinkConfig it reads the sizes, `blocks`, `hidden` and `temperature`."""
+
+    alike: ClassVar[tuple[str, ...]] = ('places', 'lora', 'lora_alpha')
 
     pooling: str = option('none', 'none: nothing pools by the question', choices=('none',))
     reach: str = option('all', 'all: every row of the text sees the prefix', choices=('all',))
@@ -134,8 +136,7 @@ class PublishedLink(Link):
     @property
     def together(self) -> object:
         """Equal for links that may be plugged together."""
-        config = self.config
-        return config.places, config.lora, config.lora_alpha, config.temperature
+        return tuple(getattr(self.config, name) for name in self.config.alike)
 
     @property
     def gates(self) -> torch.Tensor:

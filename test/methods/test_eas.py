@@ -202,5 +202,7 @@ def test_columns_behind_the_first_token_do_not_change_what_older_links_answer(be
     manifest.write_text(json.dumps(entries))
     again = create_method('mma', lm)
     again.plug(load_link(tmp_path / 'old', lm=lm))
+    again.plug(again.new_link('lidar', 'encoder', 6, hidden=8))  # takes over where columns stand
+    again.unplug('lidar')
     assert answers(again, [{'camera': frame()}] * 3) == found['behind']
     assert found['before'][0] != pytest.approx(found['behind'][0], abs=1e-4)

@@ -218,6 +218,10 @@ def test_a_link_saved_before_lora_and_directions_answers_as_before(tiny_lm, new_
     text = new_text(lm)
     pair = [text.logits(PublishedConnections(lm, {'camera': own}), tokens) for own in (link, loaded)]
     assert torch.equal(*pair)
+    method = create_method('mpnp_published', lm)
+    method.plug(loaded)
+    method.plug(method.new_link('lidar', 'encoder', WIDTH, last=2))
+    assert method.links()['lidar'].lora is None and method.links()['lidar'].config.directions
     # Equally near to every token: the same scores whatever ALiBi says of the text alone.
     prefix = PublishedConnections(lm, {'camera': loaded}).prefix(tokens)
     assert all(part.places is None for part in prefix.values())

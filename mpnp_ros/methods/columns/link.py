@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -35,6 +35,8 @@ class ColumnConfig(LinkConfig):
 
     Raises ConfigurationError for values out of range.
     """
+
+    alike: ClassVar[tuple[str, ...]] = ('bos',)
 
     pooling: str = option('none', 'none: nothing pools by the question', choices=POOLINGS)
     reach: str = option('all', 'all: every row of the text sees columns in front of it', choices=REACHES)

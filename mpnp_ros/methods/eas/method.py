@@ -50,6 +50,8 @@ BATCH = 16
 class EasConfig(MmaConfig):
     """Options of an EAS link."""
 
+    alike: ClassVar[tuple[str, ...]] = ('bos', 'means')
+
     skipped: int = option(1, 'number of blocks without attention; they are chosen before training', low=0)
     skipped_rank: int = option(32, 'r of the adapters that stand in for attention', low=1)
     means: str = option(
