@@ -11,6 +11,8 @@ PUBLISHES, SUBSCRIBES, SERVES, CALLS, ACTS = 'publishes', 'subscribes', 'serves'
 SENSOR_DATA, RELIABLE, LATCHED = 'best effort', 'reliable', 'reliable, latched'
 OBJECTS = '{modality}_encoder/objects'
 """Topic of the objects that an encoder detects."""
+GROUNDING_MARKERS, GROUNDING_BOXES = 'grounding/markers', 'grounding/boxes'
+"""Topics of what an answer rests on."""
 
 
 @dataclass(frozen=True)

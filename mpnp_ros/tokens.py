@@ -50,6 +50,8 @@ class ModalityTokens:
     looked: [SECTORS] bool, in which sectors some source looks; empty: where the sources of tokens look, see
         :meth:`sectors_looked_at`.
     max_distance: metres up to which the encoder counts; NaN: unknown.
+    boxes: [P, 4] float32, left, top, right and bottom in pixels of the image of the token's source, NaN where
+        there is no box; empty: for no token.
     """
 
     modality: str
@@ -69,6 +71,7 @@ class ModalityTokens:
     known: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     looked: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     max_distance: float = math.nan
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def __post_init__(self) -> None:
         v, a, name = self.values, self.azimuth, self.modality or '(unnamed)'
@@ -84,6 +87,9 @@ class ModalityTokens:
             if len(getattr(self, field_name)) not in (0, size):
                 raise TokensError(f'{name} tokens: {field_name} has {len(getattr(self, field_name))} values; '
                                   f'expected {size}, or none')
+        if self.boxes.shape not in ((0, 4), (len(v), 4)):
+            raise TokensError(f'{name} tokens: boxes have shape {list(self.boxes.shape)}; expected '
+                              f'{[len(v), 4]}, or none')
         if not np.isfinite(v).all():
             raise TokensError(f'{name} tokens hold NaN or Inf; the encoder or its input is broken')
 

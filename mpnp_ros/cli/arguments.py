@@ -44,6 +44,14 @@ def not_negative(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Parse a number from 0 to 1, e.g. a confidence."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f'{text} is not a number from 0 to 1')
+    return value
+
+
 def count(text: str) -> int:
     """Parse a whole number >= 0 that fits a message."""
     if not text.isascii() or not text.isdigit() or int(text) > 2 ** 32 - 1:

@@ -2,7 +2,7 @@
 
 With --choices yes no the answer is one of these; with --standing the question is answered again on every new
 frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not running. 3: no sensor can be used.
-4: the sensors do not tell the answer.
+4: the sensors do not tell the answer. 5: refused, as a condition of the question is not met.
 """
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import json
 import math
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from typing import Any
 
-from mpnp_ros.cli.arguments import add_namespace, count, not_negative, positive
+from mpnp_ros.cli.arguments import add_namespace, count, not_negative, positive, share
 from mpnp_ros.cli.output import finite
 from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import RequestError
 from mpnp_ros.serving.coverage import DIRECTIONS
 
-OK, NO_SENSOR, UNKNOWN = 0, 3, 4
-EXIT_CODES = {OK: 0, NO_SENSOR: 3, UNKNOWN: 4}
+OK, NO_SENSOR, UNKNOWN, REFUSED = 0, 3, 4, 5
+EXIT_CODES = {status: status for status in (OK, NO_SENSOR, UNKNOWN, REFUSED)}
+GUESSED = 0.05
+"""Influence of all sensors below which an answer is called what the question alone suggests."""
+SHOWN = 3
+"""Tokens of a view that are printed."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,30 +39,39 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='with --standing, leave out answers that say the same as the one before')
     parser.add_argument('--max-new-tokens', type=count, default=0, metavar='N',
                         help='maximum length of a generated answer (default: that of the node)')
+    parser.add_argument('--max-age', type=not_negative, default=0., metavar='S',
+                        help='leave out sensors whose newest data is older; refuse if none is left (default: '
+                             'as the node does)')
+    parser.add_argument('--require', nargs='+', default=[], metavar='MODALITY',
+                        help='refuse unless the answer rests on these modalities')
+    parser.add_argument('--refuse-below', type=share, default=0., metavar='P',
+                        help='refuse an answer of less confidence, 0 to 1 (default: none)')
     parser.add_argument('--timeout', type=positive, default=60., metavar='S',
                         help='seconds to wait for the node and for an answer (default: %(default)s)')
     parser.add_argument('-v', '--verbose', action='store_true',
-                        help='print what was counted, and by which sensor')
+                        help='print what was counted, by which sensor, and what the answer rests on')
     parser.add_argument('--json', action='store_true', help='one JSON object per answer')
     add_namespace(parser)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the answer; exit code 0, 1, 3 or 4, see above.
+    """Print the answer; exit code 0, 1, 3, 4 or 5, see above.
 
     Without a fusion node it raises NotAnsweringError, for which the command ends with 2.
     """
+    conditions: Any = {'max_age': arguments.max_age, 'require': arguments.require,
+                       'refuse_below': arguments.refuse_below}
     with connected('ask', arguments.namespace, arguments.timeout) as robot:
         printer = StreamPrinter()
         try:
             if arguments.standing:
                 for answer in robot.watch(arguments.question, arguments.choices, period=arguments.period,
-                                          on_change=arguments.on_change):
+                                          on_change=arguments.on_change, **conditions):
                     show(answer, arguments.json, verbose=arguments.verbose)
                     if answer.status not in EXIT_CODES:
                         return 1
             for update in robot.ask_stream(arguments.question, arguments.choices,
-                                           max_new_tokens=arguments.max_new_tokens):
+                                           max_new_tokens=arguments.max_new_tokens, **conditions):
                 if update.answer is None and not arguments.json:
                     printer.update(update.text)
             answer = update.answer
@@ -85,7 +99,7 @@ class StreamPrinter:
 def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None, verbose: bool = False) -> None:
     """Print an answer: as JSON, or the rest of its text and a line with its sensors.
 
-    verbose: also print the counts that it rests on.
+    verbose: also print the counts and the tokens that it rests on.
     """
     if as_json:
         print(json.dumps(as_dict(answer)), flush=True)
@@ -99,15 +113,26 @@ def show(answer: Any, as_json: bool, printer: StreamPrinter | None = None, verbo
     if verbose and not as_json:
         for counted in answer.counted:
             print(f'  counted {describe_counted(counted)}', flush=True)
+        for line in describe_grounding(answer.grounding):
+            print(f'  rests on {line}', flush=True)
 
 
 def describe(answer: Any) -> str:
-    """Return confidence, sensors with their ages, and latency in one line, and a line for each concern."""
+    """Return confidence, sensors with their ages, and latency in one line, and a line for each concern.
+
+    Where the influence of the sensors is known, a line says what the text alone would have said.
+    """
     ages = [f'{name} ({age:.2f} s old)' if math.isfinite(age) else f'{name} (age unknown)'
             for name, age in zip(answer.used_modalities, answer.modality_ages, strict=False)]
     rests = ', '.join(ages) or 'no sensor'
     missing = f'; missing {", ".join(answer.missing_modalities)}' if answer.missing_modalities else ''
     lines = [f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s']
+    if len(answer.modality_influences):
+        each = ', '.join(f'{name} {influence:.2f}' for name, influence in zip(
+            answer.used_modalities, answer.modality_influences, strict=False))
+        guessed = 'guessed, ' if answer.sensor_influence < GUESSED else ''
+        lines.append(f'{guessed}influence of all sensors {answer.sensor_influence:.2f}, of each {each}; '
+                     f'the text alone says {answer.text_alone} ({answer.text_alone_confidence:.2f})')
     return '\n  '.join([*lines, *(f'but {concern}' for concern in answer.concerns)])
 
 
@@ -120,6 +145,29 @@ def describe_counted(counted: Any) -> str:
     by = counted.modality or 'all sensors together'
     return (f'{counted.expected:.1f} of {counted.sort} {where}{reach} by {by} (none: {counted.none:.0%}; '
             f'seen: {counted.covered:.0%})')
+
+
+def describe_grounding(grounding: Sequence[Any]) -> list[str]:
+    """Return a line for each view or sensor: the weight of its listed tokens, and the heaviest in words."""
+    by_source: dict[tuple[str, str], list[Any]] = {}
+    for token in grounding:
+        by_source.setdefault((token.modality, token.source), []).append(token)
+    lines = []
+    for (modality, source), tokens in by_source.items():
+        view = f'{modality} {source}' if source not in ('', modality) else modality
+        seen = '; '.join(f'{token.expected:.1f} {token.sort} {_place(token)} ({token.weight:.0%})'
+                         for token in tokens[:SHOWN])
+        more = f'; {len(tokens) - SHOWN} more' if len(tokens) > SHOWN else ''
+        lines.append(f'{view} ({sum(token.weight for token in tokens):.0%}): {seen}{more}')
+    return lines
+
+
+def _place(token: Any) -> str:
+    """Return direction and distance of a token in words."""
+    if math.isnan(token.azimuth):
+        return 'in no direction'
+    far = f', {token.distance:.0f} m' if math.isfinite(token.distance) else ''
+    return f'at {math.degrees(token.azimuth):+.0f} deg{far}'
 
 
 def as_dict(answer: Any) -> dict[str, object]:
@@ -139,6 +187,15 @@ def as_dict(answer: Any) -> dict[str, object]:
                      'reach': finite(counted.reach), 'sort': counted.sort,
                      'expected': finite(counted.expected), 'none': finite(counted.none),
                      'covered': finite(counted.covered)} for counted in answer.counted],
+        'influence': {
+            'sensors': finite(answer.sensor_influence), 'text_alone': answer.text_alone,
+            'text_alone_confidence': finite(answer.text_alone_confidence),
+            'modalities': dict(zip(names, map(finite, answer.modality_influences), strict=False)),
+        } if len(answer.modality_influences) else None,
+        'grounding': [{'modality': token.modality, 'source': token.source, 'azimuth': finite(token.azimuth),
+                       'distance': finite(token.distance), 'sort': token.sort,
+                       'expected': finite(token.expected), 'weight': finite(token.weight),
+                       'box': list(map(finite, token.box))} for token in answer.grounding],
         'stamp': seconds(answer.header.stamp),
         'links_version': answer.links_version, 'method': answer.method,
         'latency': finite(answer.latency), 'compute_duration': finite(answer.compute_duration)}

@@ -125,21 +125,25 @@ class AsyncRobot:
         self._stack.close()
 
     async def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+                  max_age: float = 0., require: Sequence[str] = (), refuse_below: float = 0.,
                   timeout: float | None = None) -> Answer:
         """See :meth:`Robot.ask`."""
-        stream = self.ask_stream(question, choices, max_new_tokens=max_new_tokens, timeout=timeout)
+        stream = self.ask_stream(question, choices, max_new_tokens=max_new_tokens, max_age=max_age,
+                                 require=require, refuse_below=refuse_below, timeout=timeout)
         async with aclosing(stream):
             answers = [update.answer async for update in stream]
         return answers[-1]
 
     async def ask_stream(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+                         max_age: float = 0., require: Sequence[str] = (), refuse_below: float = 0.,
                          timeout: float | None = None) -> AsyncGenerator[Update, None]:
         """See :meth:`Robot.ask_stream`."""
         from mpnp_ros.action import Ask
         from mpnp_ros.msg import Answer, Question
 
         timeout = self.timeout if timeout is None else timeout
-        goal = Ask.Goal(question=Question(text=question, choices=list(choices)),
+        goal = Ask.Goal(question=Question(text=question, choices=list(choices), max_age=max_age,
+                                          require=list(require), refuse_below=refuse_below),
                         max_new_tokens=max_new_tokens)
         end, tokens, told = time.monotonic() + timeout, 0, False
         late = f'no answer within {timeout:g} s; give it a longer time-out'
@@ -166,13 +170,15 @@ class AsyncRobot:
             return
 
     async def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
-                    on_change: bool = False, timeout: float | None = None) -> AsyncGenerator[Answer, None]:
+                    on_change: bool = False, max_age: float = 0., require: Sequence[str] = (),
+                    refuse_below: float = 0., timeout: float | None = None) -> AsyncGenerator[Answer, None]:
         """See :meth:`Robot.watch`."""
         from mpnp_ros.msg import Answer, Question
 
         if timeout is None:
             timeout = self.timeout if question and not on_change else math.inf
-        asked = Question(text=question, choices=list(choices), period=period, on_change=on_change)
+        asked = Question(text=question, choices=list(choices), period=period, on_change=on_change,
+                         max_age=max_age, require=list(require), refuse_below=refuse_below)
         async with aclosing(self._stand(asked, timeout)) as heard:
             async for message in heard:
                 if isinstance(message, Answer):

@@ -94,37 +94,47 @@ class Robot:
         return self._robot.reports
 
     def ask(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+            max_age: float = 0., require: Sequence[str] = (), refuse_below: float = 0.,
             timeout: float | None = None) -> Answer:
         """Ask about what the sensors perceive now.
 
         choices: a closed list of answers; default: as the fusion node is set.  max_new_tokens: of a generated
         answer; 0: as the node is set.  A fusion node that is starting is waited for.
+        max_age: seconds; modalities whose newest data is older are left out.  require: modalities that the
+        answer must rest on.  refuse_below: the least confidence, 0..1.  Without what they ask for the
+        question is refused.
         The answer's ``status`` is OK, NO_SENSOR (no sensor can be used; text is empty, or what the question
-        alone suggests where the node is so set) or UNKNOWN (what the sensors tell does not answer it); see
-        its ``error``.
+        alone suggests where the node is so set), UNKNOWN (what the sensors tell does not answer it) or
+        REFUSED (a condition of the question is not met); see its ``error``.
         Raises RequestError, with the Answer as response, where the question is rejected or has failed.
         """
-        return self._wait(lambda: self._robot.ask(question, choices, max_new_tokens=max_new_tokens,
-                                                  timeout=timeout))
+        return self._wait(lambda: self._robot.ask(
+            question, choices, max_new_tokens=max_new_tokens, max_age=max_age, require=require,
+            refuse_below=refuse_below, timeout=timeout))
 
     def ask_stream(self, question: str, choices: Sequence[str] = (), *, max_new_tokens: int = 0,
+                   max_age: float = 0., require: Sequence[str] = (), refuse_below: float = 0.,
                    timeout: float | None = None) -> Iterator[Update]:
         """Ask as :meth:`ask` does and yield the answer while it is made; the last update has the Answer."""
-        return self._iterate(self._robot.ask_stream(question, choices, max_new_tokens=max_new_tokens,
-                                                    timeout=timeout))
+        return self._iterate(self._robot.ask_stream(
+            question, choices, max_new_tokens=max_new_tokens, max_age=max_age, require=require,
+            refuse_below=refuse_below, timeout=timeout))
 
     def watch(self, question: str = '', choices: Sequence[str] = (), *, period: float = 0.,
-              on_change: bool = False, timeout: float | None = None) -> Iterator[Answer]:
+              on_change: bool = False, max_age: float = 0., require: Sequence[str] = (),
+              refuse_below: float = 0., timeout: float | None = None) -> Iterator[Answer]:
         """Yield the answers to a standing question, which is asked again on every new frame.
 
         period: seconds between two answers, at least.  on_change: leave out answers that say the same as the
-        one before.  timeout: seconds without an answer; with on_change there is none by default.  The
+        one before.  max_age, require, refuse_below: as for :meth:`ask`; a refused answer is yielded too.
+        timeout: seconds without an answer; with on_change there is none by default.  The
         question is withdrawn when the iterator is closed, at the latest 10 s after this process has ended.
         Without a question: all answers that are published, and no time-out by default.  Of answers that wait
         to be taken, the 100 newest are kept.
         """
-        return self._iterate(self._robot.watch(question, choices, period=period, on_change=on_change,
-                                               timeout=timeout))
+        return self._iterate(self._robot.watch(
+            question, choices, period=period, on_change=on_change, max_age=max_age, require=require,
+            refuse_below=refuse_below, timeout=timeout))
 
     def events(self, question: str, answers: Sequence[str] = ('yes',), choices: Sequence[str] = (), *,
                begin: float = 0., end: float = 0., hold: float = 0.,

@@ -51,6 +51,7 @@ def to_message(tokens: ModalityTokens, input_age: float = 0., encode_duration: f
     message.distance = _packed('f', tokens.distance.astype(np.float32, copy=False))
     message.known, message.looked = tokens.known.tolist(), tokens.looked.tolist()
     message.max_distance = float(tokens.max_distance)
+    message.boxes = _packed('f', tokens.boxes.astype(np.float32, copy=False))
     return message
 
 
@@ -82,13 +83,16 @@ def from_message(message: TokensMessage) -> ModalityTokens:
     used = source_index[source_index != NO_SOURCE]
     if used.size and used.max() >= sources:
         raise TokensError(f'{name}: source_index {used.max()} but only {sources} sources')
+    if len(message.boxes) % 4:
+        raise TokensError(f'{name}: boxes has {len(message.boxes)} values; expected four for each token')
     return ModalityTokens(
         message.modality, message.encoder, np.frombuffer(message.data, dtype).reshape(shape), azimuth,
         tuple(message.sources), source_index, tuple(map(to_nanoseconds, message.source_stamps)),
         to_nanoseconds(message.header.stamp), message.header.frame_id, message.quality,
         tuple(message.concerns), message.input_age, message.encode_duration,
         np.frombuffer(message.distance, np.float32), np.array(message.known, bool),
-        np.array(message.looked, bool), message.max_distance)
+        np.array(message.looked, bool), message.max_distance,
+        np.frombuffer(message.boxes, np.float32).reshape(-1, 4))
 
 
 def _packed(code: str, values: np.ndarray) -> array.array[Any]:

@@ -150,6 +150,7 @@ def detection_tokens(detections: Detections, modality: str, encoder: str,
     seen = detections.select(inside > 0.01)
     values = seen.counts() * inside[inside > 0.01, None].astype(np.float32)
     azimuth, distance, index = seen.azimuth, seen.distance, seen.source_index
+    boxes = seen.boxes if np.isfinite(seen.boxes).any() else np.zeros((0, 4))
     if not len(seen):
         values, azimuth = np.zeros((1, CHANNEL_COUNT), np.float32), np.full(1, math.nan)
         distance, index = np.full(1, math.nan), np.full(1, NO_SOURCE, np.uint16)
@@ -158,7 +159,7 @@ def detection_tokens(detections: Detections, modality: str, encoder: str,
         source_stamps_ns=(detections.stamp_ns,) * len(detections.sources), stamp_ns=detections.stamp_ns,
         frame_id=detections.frame_id, distance=distance.astype(np.float32),
         known=known_channels(detections.known), looked=detections.looked,
-        max_distance=min(reach, detections.max_distance))
+        max_distance=min(reach, detections.max_distance), boxes=boxes.astype(np.float32))
 
 
 def sectors_between(start: float, end: float) -> np.ndarray:

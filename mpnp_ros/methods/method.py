@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from mpnp_ros.methods.questions import (
     AnsweredQuestion,
     AskedQuestion,
     Evidence,
+    Influence,
     QuestionBatch,
     Reply,
     Tokens,
@@ -93,10 +95,12 @@ class Method(ABC):
     answer rests on the links that are plugged when it begins.
 
     spec: the registration of the method.  connections_type: class that keeps its plugged links together.
+    closes_gates: whether its completion has rows for `Evidence.closed`, so that it can tell influences.
     """
 
     spec: ClassVar[MethodSpec]
     connections_type: ClassVar[type[Connections]] = Connections
+    closes_gates: ClassVar[bool] = False
     _connections: Connections
 
     def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
@@ -105,6 +109,7 @@ class Method(ABC):
         self.template = template or PromptTemplate()
         self.cache = QuestionCache(question_cache_bytes)
         self._connections = self.connections_type(lm)
+        self._text_alone: WeakKeyDictionary[PreparedQuestion, tuple[float, ...]] = WeakKeyDictionary()
 
     @abstractmethod
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
@@ -135,8 +140,12 @@ class Method(ABC):
         return AskedQuestion(question, tuple(choices),
                              self._prepared(question, tuple(choices), self._connections.snapshot()))
 
-    def answer(self, question: AskedQuestion, tokens: Tokens) -> Reply:
-        """Answer from the tokens of one frame: the most probable choice, or generated text."""
+    def answer(self, question: AskedQuestion, tokens: Tokens, influence: bool = False) -> Reply:
+        """Answer from the tokens of one frame: the most probable choice, or generated text.
+
+        influence: whether to tell the influence of each modality, by a further row of the same pass for each.
+        Without choices, and by methods that cannot, it is not told.
+        """
         if not question.choices:
             started, connections = time.perf_counter(), self._connections.snapshot()
             fragments = list(self.stream(question, tokens))
@@ -144,9 +153,31 @@ class Method(ABC):
             return Reply(''.join(fragment.text for fragment in fragments).strip(),
                          math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
                          time.perf_counter() - started)
-        evidence = Evidence(alone=True)
-        reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
-        return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
+        connections = self._connections.snapshot()
+        used = _used(connections, tokens) if influence and self.closes_gates else ()
+        prepared = self._batch([question], connections).questions[0]
+        alone = self._text_alone.get(prepared)
+        closed = {frozenset([name]) for name in used if len(used) > 1}
+        if used and alone is None:
+            closed.add(frozenset(used))
+        evidence = Evidence(alone=True, closed=tuple(closed))
+        frames = [tokens, *({name: frame for name, frame in tokens.items() if name not in shut}
+                            for shut in evidence.closed)]
+        reply, *others = self._answer_batch([question] * len(frames), frames, connections, evidence)
+        reply = replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable,
+                        grounding=tuple(evidence.grounding))
+        if not used:
+            return reply
+        without = {shut: other.probabilities for shut, other in zip(evidence.closed, others, strict=True)}
+        if alone is None:
+            alone = without[frozenset(used)]
+            if all(link.soft_tokens is None for link in connections.links.values()):
+                self._text_alone[prepared] = alone  # it is the same for every frame
+        without[frozenset(used)] = alone
+        best = max(range(len(alone)), key=alone.__getitem__)
+        return replace(reply, influence=Influence(
+            {name: total_variation(reply.probabilities, without[frozenset([name])]) for name in used},
+            total_variation(reply.probabilities, alone), prepared.choice_tree.choices[best], alone[best]))
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
@@ -158,8 +189,10 @@ class Method(ABC):
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
-        batch = self._batch(questions, connections)
-        completion = self.completion(batch.questions, tokens, connections, evidence)
+        batch = self._batch(questions[:1] if evidence.closed else questions, connections)
+        completion = self.completion(batch.questions, tokens[:len(batch.questions)], connections, evidence)
+        if evidence.closed:  # one question, whose prefix has a row for each set of closed gates
+            batch = QuestionBatch.repeated(batch.questions[0], len(questions))
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
         if evidence.temperature is not None:
@@ -335,6 +368,11 @@ class Method(ABC):
             if any(frame is not None for frame in fitting):
                 frames[name] = TokenBatch.stack(fitting, self.lm.device)
         return frames
+
+
+def total_variation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the total variation distance of two distributions over the same choices, 0..1."""
+    return min(1., sum(abs(one - other) for one, other in zip(first, second, strict=True)) / 2)
 
 
 def _used(connections: Connections, tokens: Tokens) -> tuple[str, ...]:

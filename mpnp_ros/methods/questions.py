@@ -59,20 +59,54 @@ class Counted:
     covered: float
 
 
+@dataclass(frozen=True, eq=False)
+class Grounding:
+    """A token that an answer rests on.
+
+    token: its index among the tokens of the modality.  sort: what was counted, e.g. "parked car".  expected:
+    number of those in it.  weight: its share in what the answer rests on; those of all tokens add up to 1.
+    """
+
+    modality: str
+    token: int
+    sort: str
+    expected: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How far the probabilities of an answer change when gates are closed.
+
+    Each number is a total variation distance, 0.5 sum |p - q|, in 0..1.  of: for each used modality, with the
+    gates of that modality closed.  sensors: with those of all modalities closed.  text, confidence: the most
+    probable choice of the text alone, and its probability.
+    """
+
+    of: Mapping[str, float]
+    sensors: float
+    text: str
+    confidence: float
+
+
 @dataclass
 class Evidence:
-    """Statements of counting links beside their prefix.
+    """Statements of links beside their prefix, and what is wanted of them.
 
-    alone: whether the prefix is of a single question; only then are `counted` and `answerable` filled in.
+    alone: whether the prefix is of a single question; only then are `counted`, `answerable` and `grounding`
+    filled in.  closed: for a single question, sets of modalities; the prefix gets a further row for each, in
+    which the gates of these modalities are closed.
     counted: of every reader first all its sensors together, then each of several.  answerable: probability
     that counts can answer the question at all; 1 where no link counts.  temperature: [B], divisor of the
-    log-probabilities of answers, or None.
+    log-probabilities of answers, or None.  grounding: the heaviest tokens of each reader.
     """
 
     alone: bool = False
+    closed: tuple[frozenset[str], ...] = ()
     counted: list[Counted] = field(default_factory=list)
     answerable: float = 1.
     temperature: torch.Tensor | None = None
+    grounding: list[Grounding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,7 +116,8 @@ class Reply:
     confidence: in [0, 1], of the choice, or the geometric mean over generated tokens.  probabilities:
     one per choice in their order; they add up to 1; empty for a generated answer.  used: modalities it
     rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted,
-    answerable: see Evidence; only of questions that are answered alone.
+    answerable, grounding: see Evidence; only of questions that are answered alone.  influence: None where it
+    was not wanted, or the method cannot tell.
     """
 
     text: str
@@ -92,6 +127,8 @@ class Reply:
     seconds: float
     counted: tuple[Counted, ...] = ()
     answerable: float = 1.
+    grounding: tuple[Grounding, ...] = ()
+    influence: Influence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +153,13 @@ class QuestionBatch:
         layout = TextLayout.stack([opened.layout for opened in rows])
         return cls(tuple(questions), layout, _padded([opened.hidden for opened in rows]),
                    TextCache.stack([opened.cache for opened in rows], layout.cached), first)
+
+    @classmethod
+    def repeated(cls, question: PreparedQuestion, count: int) -> QuestionBatch:
+        """Return one question `count` times; its hidden states and caches are not copied."""
+        rows = question.rows
+        return cls((question,) * count, rows.layout.expand(count), rows.hidden.expand(count, -1, -1),
+                   rows.cache.rows(torch.arange(count)), question.first)
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """Return the last block's output, [B, R, d]."""

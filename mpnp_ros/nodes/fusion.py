@@ -52,6 +52,7 @@ from mpnp_ros.nodes.fusion_messages import (
     state_to_message,
     states_to_message,
 )
+from mpnp_ros.nodes.grounding import GroundingPublisher
 from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nodes.services import GoalServer, create_deferred_service, then
@@ -117,6 +118,9 @@ class FusionOptions(ManagedOptions):
         False,
         'whether a question for which no sensor can be used is answered from its text, with the status '
         'NO_SENSOR; false: that status and no text', change=Change.LIVE)
+    influence: bool = option(
+        True, 'whether answers with choices tell the influence of each modality, for a few milliseconds; '
+              'only methods that can close gates do', change=Change.LIVE)
     watch: WatchLimits = option(
         WatchLimits(), 'limits of a healthy modality', change=Change.CONFIGURE, flat=True)
     queue_size: int = option(
@@ -178,6 +182,7 @@ class FusionNode(ManagedNode):
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
         self._events = self.create_publisher(EventMessage, 'event', DEPTH)
+        self._grounding = GroundingPublisher(self)
         self._states = self.create_publisher(ModalityStates, 'modalities', qos_profile(LATCHED))
         create_deferred_service(self, Ask, 'ask', self._on_ask, self._group, DEPTH)
         create_deferred_service(self, LoadLinks, 'load_links', self._on_load_links, self._group)
@@ -207,6 +212,7 @@ class FusionNode(ManagedNode):
             max_new_tokens=values.max_new_tokens, read_links=partial(read_link_version, lm=lm),
             deliver=self._deliver, tell=self._tell,
             without_sensors=lambda: self.values.answer_without_sensors,
+            influence=lambda: self.values.influence,
             memory=TokenMemory(values.memory_duration, round(values.memory_mb * 1e6), values.memory_interval))
         self._server.pause(INACTIVE)
         for path in filter(None, set(values.links) - {SHIPPED}):
@@ -399,7 +405,9 @@ class FusionNode(ManagedNode):
 
     def _deliver(self, answer: Answer) -> None:
         """Publish an answer; called on the thread that computed it."""
-        self._answers.publish(answer_to_message(answer))
+        message = answer_to_message(answer)
+        self._answers.publish(message)
+        self._grounding.publish(message)
         said = f'[{answer.error}] {answer.text}'.rstrip() if answer.error else answer.text
         self._answer_texts.publish(String(data=said))
         self.diagnostics.count(f'answers_{answer.status.name.lower()}')

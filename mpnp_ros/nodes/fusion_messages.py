@@ -13,6 +13,7 @@ from mpnp_ros.msg import Condition as ConditionMessage
 from mpnp_ros.msg import Counted as CountedMessage
 from mpnp_ros.msg import EncoderInfo, LinkInfo, ModalityState, ModalityStates
 from mpnp_ros.msg import Event as EventMessage
+from mpnp_ros.msg import Grounding as GroundingMessage
 from mpnp_ros.msg import Question as QuestionMessage
 from mpnp_ros.msg import Span as SpanMessage
 from mpnp_ros.serving.answers import UNKNOWN, Answer
@@ -32,7 +33,8 @@ def question_from_message(message: QuestionMessage, default_choices: Sequence[st
     begin = asked.begin or Condition.begin
     condition = Condition(tuple(asked.answers), begin, asked.end or min(Condition.end, begin), asked.hold)
     return Question(message.text, choices, message.id, message.standing, message.period, message.lease,
-                    condition, message.on_change)
+                    condition, message.on_change, message.max_age, tuple(message.require),
+                    message.refuse_below)
 
 
 def question_to_message(question: Question) -> QuestionMessage:
@@ -41,6 +43,7 @@ def question_to_message(question: Question) -> QuestionMessage:
     return QuestionMessage(
         id=question.id, text=question.text, choices=list(question.choices), standing=question.standing,
         period=question.period, lease=question.lease, on_change=question.on_change,
+        max_age=question.max_age, require=list(question.require), refuse_below=question.refuse_below,
         condition=ConditionMessage() if not condition.answers else ConditionMessage(
             answers=list(condition.answers), begin=condition.begin, end=condition.end, hold=condition.hold))
 
@@ -74,8 +77,17 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
                                 covered=count.covered)
                  for count in answer.counted],
         links_version=answer.links_version, method=answer.method,
-        latency=answer.latency, compute_duration=answer.compute)
-    message.header.stamp = from_nanoseconds(answer.stamp_ns)
+        latency=answer.latency, compute_duration=answer.compute,
+        grounding=[GroundingMessage(
+            modality=token.modality, source=token.source, azimuth=token.azimuth, distance=token.distance,
+            sort=token.sort, expected=token.expected, weight=token.weight, box=array.array('f', token.box))
+            for token in answer.grounding])
+    if (told := answer.influence) is not None:
+        message.modality_influences = array.array(
+            'f', [told.of.get(entry.modality, 0.) for entry in answer.used])
+        message.sensor_influence = told.sensors
+        message.text_alone, message.text_alone_confidence = told.text, told.confidence
+    message.header.stamp, message.header.frame_id = from_nanoseconds(answer.stamp_ns), answer.frame_id
     return message
 
 

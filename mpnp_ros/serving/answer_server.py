@@ -65,20 +65,22 @@ class AnswerServer:
                  deliver: Callable[[Answer], None] = lambda answer: None,
                  tell: Callable[[Event], None] = lambda event: None,
                  without_sensors: Callable[[], bool] = lambda: False,
+                 influence: Callable[[], bool] = lambda: True,
                  memory: TokenMemory | None = None,
                  steady: Callable[[], float] = time.monotonic) -> None:
         """capacity: maximum waiting questions.  read_links(path, sha256): reads and checks a link file.
         max_new_tokens: of a generated answer, unless the question has its own.  deliver: called with every
         answer, on the thread that computed it.  tell: called with every event, on any thread.
-        without_sensors: whether to answer from the text alone if no sensor can help.  memory: of the tokens
-        that the board takes, for questions about the past.  steady: seconds of the clock for leases.
+        without_sensors: whether to answer from the text alone if no sensor can help.  influence: whether
+        answers tell the influence of each modality.  memory: of the tokens that the board takes, for
+        questions about the past.  steady: seconds of the clock for leases.
         """
         self._method, self.board = method, board
         self._capacity, self._max_new_tokens = capacity, max_new_tokens
         self._read_links, self._deliver, self._tell = read_links, deliver, tell
         self.links = LinkVersions(method)
         board.connect(self.links.fits())
-        self._responder = Responder(method, board, self.links, without_sensors)
+        self._responder = Responder(method, board, self.links, without_sensors, influence)
         self._standing, self._events = StandingQuestions(standing_capacity, steady), EventWatch()
         self._memory = memory or TokenMemory(0, 0)
         self._queue: deque[Inquiry] = deque()

@@ -11,11 +11,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import numpy as np
+
 from mpnp_ros.device import is_out_of_memory, release_memory
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.questions import AskedQuestion, Counted
+from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence
+from mpnp_ros.serving.conditions import not_met, too_old, unmet
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
@@ -39,6 +42,7 @@ class Status(IntEnum):
     FAILED = 2
     NO_SENSOR = 3
     UNKNOWN = 4
+    REFUSED = 5
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,31 @@ class UsedModality:
 
 
 @dataclass(frozen=True)
+class GroundedToken:
+    """A token that an answer rests on; fields as in msg/Grounding.
+
+    box: left, top, right and bottom in pixels of the image of the source; empty: none.
+    """
+
+    modality: str
+    source: str
+    azimuth: float
+    distance: float
+    sort: str
+    expected: float
+    weight: float
+    box: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answer:
     """Answer to a question; fields as in msg/Answer.
 
     stamp_ns: oldest sensor stamp used, or the time of the question if none is used.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
     concerns: what lowers the value of the answer, in words.  counted: what counting links found.
-    latency, compute: seconds.
+    latency, compute: seconds.  influence: None where it was not computed.  grounding: tokens that it rests
+    on.  frame_id: of their azimuths.
     """
 
     question: Question
@@ -75,6 +97,9 @@ class Answer:
     method: str = ''
     latency: float = 0.
     compute: float = 0.
+    influence: Influence | None = None
+    grounding: tuple[GroundedToken, ...] = ()
+    frame_id: str = ''
 
 
 @dataclass(frozen=True)
@@ -166,16 +191,20 @@ class Responder:
     """
 
     def __init__(self, method: Method, board: ModalityBoard, links: LinkVersions,
-                 without_sensors: Callable[[], bool] = lambda: False) -> None:
-        """without_sensors: whether to answer from the text alone if no sensor can help."""
+                 without_sensors: Callable[[], bool] = lambda: False,
+                 influence: Callable[[], bool] = lambda: True) -> None:
+        """without_sensors: whether to answer from the text alone if no sensor can help.
+
+        influence: whether answers tell the influence of each modality.
+        """
         self._method, self._board, self._links = method, board, links
-        self._without_sensors = without_sensors
+        self._without_sensors, self._influence = without_sensors, influence
 
     def respond(self, inquiry: Inquiry) -> Answer:
         """Return the answer; REJECTED only if the method refuses the question.
 
         NO_SENSOR if no sensor can be used, or none looks in the direction of the question; UNKNOWN if the
-        counts cannot answer it.
+        counts cannot answer it; REFUSED if a condition of the question is not met.
         """
         tokens, started = self._board.usable(), time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)
@@ -201,6 +230,10 @@ class Responder:
     def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
         question = inquiry.question
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
+        old = too_old(question, {name: self._board.age(frame.stamp_ns) for name, frame in heard.items()})
+        heard = {name: frame for name, frame in heard.items() if name not in old}
+        if refusal := unmet(question, tuple(heard), old, {**self._board.absences(), **_closed(tokens)}):
+            return replace(blank, status=Status.REFUSED, error=refusal)
         lacking, doubt = self._lacking(question.text, tokens, heard)
         if lacking:
             blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}
@@ -214,25 +247,32 @@ class Responder:
         used = tuple(UsedModality(name, frame.stamp_ns, self._board.age(frame.stamp_ns))
                      for name, frame in sorted(heard.items()))
         oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
-        return replace(answer, used=used, stamp_ns=oldest, concerns=concerns,
-                       confidence=0. if lacking else answer.confidence)
+        answer = replace(answer, used=used, stamp_ns=oldest, concerns=concerns,
+                         confidence=0. if lacking else answer.confidence,
+                         frame_id=next((frame.frame_id for frame in heard.values()), ''))
+        if answer.status is Status.OK and not inquiry.cancelled and (
+                refusal := not_met(question, answer.confidence, answer.counted)):
+            return replace(answer, status=Status.REFUSED, error=refusal, text='', probabilities=())
+        return answer
 
     def _lacking(self, text: str, tokens: Tokens, heard: Tokens) -> tuple[str, str]:
         """Return why no sensor can help with a question, otherwise what lowers the answer's value."""
         if heard:
             return unseen(text, {name: frame.sectors_looked_at() for name, frame in heard.items()})
-        reasons = {**self._board.absences(), **dict.fromkeys(
-            tokens, 'all gates of its links are closed, so they have no effect; load other links')}
+        reasons = {**self._board.absences(), **_closed(tokens)}
         if not reasons:
             return 'no sensor can be used: no links are loaded; name some in the parameter links', ''
         listed = '; '.join(f'{name}: {reason}' for name, reason in sorted(reasons.items()))
         return f'no sensor can be used: {listed}', ''
 
     def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
-        reply = self._method.answer(asked, tokens)
+        reply = self._method.answer(asked, tokens, self._influence())
         answer = replace(blank, text=reply.text, confidence=_proper(reply.confidence), counted=reply.counted,
-                         probabilities=tuple(map(_proper, reply.probabilities)))
-        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable)):
+                         probabilities=tuple(map(_proper, reply.probabilities)), influence=reply.influence,
+                         grounding=tuple(_grounded(entry, tokens[entry.modality])
+                                         for entry in reply.grounding))
+        looked = {name: frame.sectors_looked_at() for name, frame in tokens.items()}
+        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable, looked)):
             return replace(answer, status=Status.UNKNOWN, text=UNKNOWN, error=reason, confidence=0.,
                            probabilities=())
         return answer
@@ -250,6 +290,24 @@ class Responder:
             blank = _given_up(inquiry, blank, len(logs))
         confidence = math.exp(sum(logs) / len(logs)) if logs else 0.
         return replace(blank, text=text.strip(), confidence=confidence)
+
+
+def _closed(tokens: Tokens) -> dict[str, str]:
+    """Return why modalities with usable tokens have no say."""
+    return dict.fromkeys(
+        tokens, 'all gates of its links are closed, so they have no effect; load other links')
+
+
+def _grounded(entry: Grounding, frame: ModalityTokens) -> GroundedToken:
+    """Return a token that an answer rests on, with what its frame tells of it."""
+    token = entry.token
+    source = int(frame.source_index[token]) if len(frame.source_index) else len(frame.sources)
+    box = frame.boxes[token] if len(frame.boxes) else np.zeros(0)
+    return GroundedToken(
+        entry.modality, frame.sources[source] if source < len(frame.sources) else '',
+        float(frame.azimuth[token]), float(frame.distance[token]) if len(frame.distance) else math.nan,
+        entry.sort, entry.expected, entry.weight,
+        tuple(box.tolist()) if len(box) and np.isfinite(box).all() else ())
 
 
 def _given_up(inquiry: Inquiry, blank: Answer, tokens: int = 0) -> Answer:

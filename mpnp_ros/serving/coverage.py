@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -96,14 +97,30 @@ def direction_of(sectors: np.ndarray) -> str:
     return next(named, ranges(sectors))
 
 
-def not_known(counted: Sequence[Counted], answerable: float) -> str:
+def not_known(counted: Sequence[Counted], answerable: float,
+              looked: Mapping[str, np.ndarray] = MappingProxyType({})) -> str:
     """Return why an answer is unknown, empty if it is not.
 
-    counted: by all sensors together first.  answerable: probability that counts can answer the question.
+    counted: by all sensors together first; each thing that the question asks about is one of these.
+    answerable: probability that counts can answer the question.  looked: visible sectors of each modality.
     """
     if answerable < CAN_ANSWER:
         return ('unknown: the sensors in use count road users by direction and status, which does not answer '
                 'this; ask what is where, how many there are, or what they do')
-    if counted and not counted[0].covered > TOLD:
-        return f'unknown: no sensor in use can tell a {counted[0].sort} there; add one that does'
+    for count in counted:
+        if count.modality == counted[0].modality and not count.covered > TOLD:
+            return f'unknown: {_why_untold(count, looked)}; add one that does'
     return ''
+
+
+def _why_untold(count: Counted, looked: Mapping[str, np.ndarray]) -> str:
+    """Return why no sensor tells what a probe asks for: none looks there, or those that do cannot tell it."""
+    there = sorted(name for name, sectors in looked.items()
+                   if count.sectors.any() and sectors[count.sectors].mean() > TOLD)
+    if looked and not there:
+        sees = '; '.join(f'{name} sees {ranges(sectors)}' for name, sectors in sorted(looked.items()))
+        where = direction_of(count.sectors)
+        where = f'to the {where}' if where in DIRECTIONS else where
+        return f'no sensor in use looks {where or "anywhere"} ({sees})'
+    who = f' ({", ".join(there)} {"looks" if len(there) == 1 else "look"} there)' if there else ''
+    return f'no sensor in use can tell a {count.sort} there{who}'

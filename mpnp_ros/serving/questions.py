@@ -16,6 +16,7 @@ MOST_CHOICES = 256
 MOST_CHOICE_CHARACTERS = 200
 MOST_ID_CHARACTERS = 200
 MOST_NEW_TOKENS = 1024
+MOST_REQUIRED = 32
 FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
 """Letters and symbols that show nothing, besides Unicode spaces and format characters."""
 JOINERS = ('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION', 'COMBINING GRAPHEME JOINER')
@@ -62,6 +63,8 @@ class Question:
     period: seconds, the shortest time between two answers of a standing question.
     lease: seconds after which a standing question is withdrawn unless it is asked again; 0: never.
     condition: of events.  on_change: whether answers that say the same as the one before are left out.
+    max_age, require, refuse_below: conditions, without which the question is refused: seconds up to which the
+    data of a modality counts (0: any), modalities that the answer must rest on, and the least confidence.
     """
 
     text: str
@@ -72,6 +75,9 @@ class Question:
     lease: float = 0.
     condition: Condition = Condition()
     on_change: bool = False
+    max_age: float = 0.
+    require: tuple[str, ...] = ()
+    refuse_below: float = 0.
 
     @property
     def withdraws(self) -> bool:
@@ -89,13 +95,20 @@ class Question:
         if len({_seen(choice) for choice in self.choices}) < len(self.choices):
             raise QuestionError('the choices of a question repeat, or differ only in what cannot be seen; '
                                 'each may be given once')
-        for name in ('period', 'lease'):
+        for name in ('period', 'lease', 'max_age'):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise QuestionError(f'the {name} of a question is {value} s; it must be 0 or more')
         if self.condition.answers and not self.standing:
             raise QuestionError('a question with a condition must be a standing one; set standing')
         self.condition.checked(self.choices)
+        if not 0 <= self.refuse_below <= 1:
+            raise QuestionError(f'refuse_below of a question is {self.refuse_below}; it must be 0 to 1')
+        if len(self.require) > MOST_REQUIRED:
+            raise QuestionError(f'a question requires {len(self.require)} modalities; at most '
+                                f'{MOST_REQUIRED} are allowed')
+        for modality in self.require:
+            _check_text('require', modality, MOST_ID_CHARACTERS)
 
     def normalised(self) -> Question:
         """Return it with all texts composed (NFC), as the language model was trained."""
@@ -128,7 +141,8 @@ class Question:
         """Return it cut to the length that is echoed, for the rejection of a long question."""
         return replace(
             self, text=self.text[:MOST_CHARACTERS], id=self.id[:MOST_ID_CHARACTERS],
-            choices=tuple(choice[:MOST_CHOICE_CHARACTERS] for choice in self.choices[:MOST_CHOICES]))
+            choices=tuple(choice[:MOST_CHOICE_CHARACTERS] for choice in self.choices[:MOST_CHOICES]),
+            require=tuple(name[:MOST_ID_CHARACTERS] for name in self.require[:MOST_REQUIRED]))
 
 
 class StandingQuestions:

@@ -20,7 +20,7 @@ from mpnp_ros.tokens import ModalityTokens
 ARRAYS, TABLE = 'tokens.safetensors', 'dataset.json'
 SCHEMA = 1
 
-ARRAYS_OF_TOKENS = ('values', 'azimuth', 'source_index', 'distance', 'known', 'looked')
+ARRAYS_OF_TOKENS = ('values', 'azimuth', 'source_index', 'distance', 'known', 'looked', 'boxes')
 
 Frame = Mapping[str, ModalityTokens]
 

@@ -32,7 +32,8 @@ def answer(**changes: object) -> SimpleNamespace:
         'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'],
         'concerns': [], 'counted': [], 'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3',
         'method': 'mpnp', 'latency': .5,
-        'compute_duration': .25}
+        'compute_duration': .25, 'modality_influences': [], 'sensor_influence': 0., 'text_alone': '',
+        'text_alone_confidence': 0., 'grounding': []}
     return SimpleNamespace(**{**fields, **changes})
 
 

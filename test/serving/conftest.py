@@ -58,7 +58,8 @@ class FakeMethod:
     def prepare(self, question: str, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         return question, tuple(choices)
 
-    def answer(self, prepared: tuple, tokens: Mapping[str, ModalityTokens]) -> Reply:
+    def answer(self, prepared: tuple, tokens: Mapping[str, ModalityTokens],
+               influence: bool = False) -> Reply:
         self._compute(tokens)
         choices = prepared[1]
         weights = np.arange(1, len(choices) + 1) / sum(range(1, len(choices) + 1))

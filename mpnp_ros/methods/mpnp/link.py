@@ -107,6 +107,27 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
     """
     if len(parts) == 1:
         return parts[0][0]
+    number, distance, weight = _weighed(parts)
+    mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
+    covered = torch.stack([counts.covered for counts, _, _ in parts]).amax(0)
+    azimuth = sector_centres(mean.device).expand(len(mean), -1)
+    return Counts(mean, azimuth, distance.nanmean(0), covered)
+
+
+def fused_parts(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> torch.Tensor:
+    """Return the part of each sensor in the fused counts, [sensors, B, SECTORS, C]; they add up to 1 or 0.
+
+    parts: as in :func:`fuse`.
+    """
+    if len(parts) == 1:
+        return torch.ones_like(parts[0][0].covered)[None]
+    weight = _weighed(parts)[2]
+    return weight / weight.sum(0).clamp(min=1e-9)
+
+
+def _weighed(parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
+             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return numbers, distances and weights of several sensors by sector, each [sensors, B, SECTORS, ...]."""
     numbers, distances, weights = [], [], []
     for counts, worth, openness in parts:
         sums, distance = in_sectors(counts)
@@ -114,11 +135,7 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
         distances.append(distance)
         trust = torch.exp(worth.trust + worth.presence * sums.clamp(max=1.))
         weights.append(counts.covered * openness * trust)
-    number, weight = torch.stack(numbers), torch.stack(weights)
-    mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
-    covered = torch.stack([counts.covered for counts, _, _ in parts]).amax(0)
-    azimuth = sector_centres(mean.device).expand(len(mean), -1)
-    return Counts(mean, azimuth, torch.stack(distances).nanmean(0), covered)
+    return torch.stack(numbers), torch.stack(distances), torch.stack(weights)
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:

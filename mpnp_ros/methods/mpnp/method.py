@@ -14,14 +14,18 @@ from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
-from mpnp_ros.methods.mpnp.counting import CountingPooling
-from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
+from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
+from mpnp_ros.methods.mpnp.grounding import SensorCounts, grounding_of
+from mpnp_ros.methods.mpnp.link import LatentLink, Question, Worth, fuse, fused_parts
 from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
                  'worth': ('worth.*',), 'aligners': ('*_aligner.*',)}
+
+#: Fields of a Tally that follow from the counts; windows and masks follow from the question.
+COUNTED_FIELDS = ('number', 'probabilities', 'kinds', 'covered')
 
 
 class LatentConnections(Connections):
@@ -43,6 +47,7 @@ class LatentConnections(Connections):
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
         with question pooling.  evidence: filled in by links that count.
         """
+        closed = evidence.closed if evidence is not None else ()
         parts: dict[int, list[BlockPrefix]] = {}
         readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}  # links that count, by their reader
         for modality, link in self._links.items():
@@ -53,11 +58,14 @@ class LatentConnections(Connections):
             if link.soft_tokens is None and modality not in tokens:
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
+            opened = [True, *(batch is None or modality not in shut for shut in closed)]
             for block, part in link(batch, self._asked(link, question)).items():
-                parts.setdefault(block, []).append(part)
+                parts.setdefault(block, []).append(_with_rows(part, opened) if closed else part)
         for group in readers.values():
             for block, part in self._fused(group, question, evidence).items():
                 parts.setdefault(block, []).append(part)
+        if evidence is not None and evidence.temperature is not None:  # 0 where nothing counts
+            evidence.temperature = torch.where(evidence.temperature > 0, evidence.temperature, 1.)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
 
     def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
@@ -74,24 +82,58 @@ class LatentConnections(Connections):
             worth = link.worth
             assert worth is not None
             parts.append((link.count(batch), worth, link.gates.max()))
-        tally = pooling.tally(fuse(parts), asked)
-        if evidence is not None:
-            warmths = [link.temperature(asked, tally) for link, _ in group]
-            before = [] if evidence.temperature is None else [evidence.temperature]
-            evidence.temperature = torch.stack(before + warmths).amax(0)
-        if evidence is not None and evidence.alone:
-            several = len(group) > 1
-            evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
-            if several:
-                for (link, _), (counts, _, _) in zip(group, parts, strict=True):
-                    own = pooling.tally(counts, asked)
-                    evidence.counted += pooling.counted(own, asked, link.config.modality)
-            answerable = pooling.can_answer(asked).sigmoid().item()
-            evidence.answerable = min(evidence.answerable, answerable)
         columns = [link.columns(batch) for link, batch in group]
+        if evidence is not None and evidence.alone:
+            opens, tally = self._told([(link, batch.values.shape[1]) for link, batch in group], parts,
+                                      pooling, asked, evidence)
+            asked = asked.expand(len(tally.number), -1, -1)
+            columns = [column.masked_fill(~row, -torch.inf)
+                       for column, row in zip(columns, opens, strict=True)]
+        else:
+            opens, tally = None, pooling.tally(fuse(parts), asked)
+        if evidence is not None:
+            warmths = torch.stack([link.temperature(asked, tally) for link, _ in group])
+            warmths = warmths if opens is None else warmths * opens
+            before = [] if evidence.temperature is None else [evidence.temperature]
+            evidence.temperature = torch.stack([*before, *warmths]).amax(0)
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
         return reader.prefix_of(pooling.entries_of(tally, asked), opened)
+
+    @staticmethod
+    def _told(group: Sequence[tuple[LatentLink, int]], parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
+              pooling: CountingPooling, asked: torch.Tensor, evidence: Evidence,
+              ) -> tuple[torch.Tensor, Tally]:
+        """Fill in the evidence of a single question, and count for each of its rows.
+
+        group: links that share a reader, and the numbers of their tokens; parts: their counts, as for `fuse`.
+        Returns which links are open in which row, bool [links, B], and the counts of the B rows.  The first
+        row has all of them open; a row with none has the counts of all, and its columns are closed.
+        """
+        names = [link.config.modality for link, _ in group]
+        rows = [tuple(name not in shut for name in names) for shut in (frozenset(), *evidence.closed)]
+        tallies: dict[tuple[bool, ...], Tally] = {}
+
+        def tally_of(opened: tuple[bool, ...]) -> Tally:
+            if opened not in tallies:
+                tallies[opened] = pooling.tally(
+                    fuse([part for part, yes in zip(parts, opened, strict=True) if yes]), asked)
+            return tallies[opened]
+
+        whole, several = tally_of(rows[0]), len(group) > 1
+        evidence.counted += pooling.counted(whole, asked, '' if several else names[0])
+        for name in names if several else ():
+            own = tally_of(tuple(name == other for other in names))
+            evidence.counted += pooling.counted(own, asked, name)
+        shares = fused_parts(parts)
+        evidence.grounding += grounding_of(pooling, asked, whole, [
+            SensorCounts(name, counts, tokens, share[0]) for name, (_, tokens), (counts, _, _), share
+            in zip(names, group, parts, shares, strict=True)])
+        evidence.answerable = min(evidence.answerable, pooling.can_answer(asked).sigmoid().item())
+        each = [tally_of(row) if any(row) else whole for row in rows]
+        stacked = (torch.cat([getattr(tally, name) for tally in each]) for name in COUNTED_FIELDS)
+        opens = torch.tensor(rows, device=asked.device).T
+        return opens, Tally(whole.windows, whole.masks, *stacked)
 
     def _plugged(self, link: LatentLink) -> None:
         """See Connections; a link shares the reader of others that read alike."""
@@ -108,10 +150,18 @@ class LatentConnections(Connections):
         return question.at(link.config.question_block)
 
 
+def _with_rows(part: BlockPrefix, opened: Sequence[bool]) -> BlockPrefix:
+    """Return the prefix of one text as that of one text for each of `opened`, closed where that is False."""
+    rows = torch.tensor(opened, device=part.keys.device)[:, None, None]
+    gate = part.log_gate if part.log_gate.ndim == 3 else part.log_gate.expand(1, 1, 1)
+    return BlockPrefix(part.keys, part.values, torch.where(rows, gate, -torch.inf))
+
+
 class Mpnp(Method):
     """Linked blocks attend to a gated prefix that the links make of tokens, for each question anew."""
 
     connections_type = LatentConnections
+    closes_gates = True
 
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         super().__init__(lm, **options)

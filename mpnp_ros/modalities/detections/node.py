@@ -31,7 +31,7 @@ from mpnp_ros.detection.hypotheses import (
 )
 from mpnp_ros.detection.merging import merged
 from mpnp_ros.detection.motion import MotionTracker
-from mpnp_ros.endpoints import OBJECTS
+from mpnp_ros.endpoints import GROUNDING_BOXES, GROUNDING_MARKERS, OBJECTS
 from mpnp_ros.errors import ConfigurationError, DetectionsError, ImageError
 from mpnp_ros.modalities.camera.calibration import optical_rotation
 from mpnp_ros.modalities.detections.config import DetectionsConfig
@@ -61,6 +61,8 @@ from mpnp_ros.options import Change, option
 PATTERN = '{detector}/detections'
 WORLDS = ('map', 'odom', 'world', 'earth')
 """Frames that cannot be taken as the robot's own."""
+OWN = (OBJECTS.format(modality=''), GROUNDING_BOXES, GROUNDING_MARKERS)
+"""Ends of topics that nodes of this package publish."""
 GENERIC = ('detections', 'objects', 'markers', 'detection', 'boxes')
 
 
@@ -322,7 +324,7 @@ class DetectionsNode(SynchronizedEncoder):
         allowed = TYPES.values() if self._type == 'auto' else (TYPES[self._type],)
         inside = sorted((topic for topic in graph if topic.type in allowed and (
             topic.name in self._by_hand or topic in below([topic], namespace) and
-            not topic.name.endswith(OBJECTS.format(modality='')))), key=lambda topic: topic.name)
+            not topic.name.endswith(OWN))), key=lambda topic: topic.name)
         if not self._by_hand and self.values.topic == PATTERN:
             inside = [topic for topic in inside if topic.type != MARKERS or self._type == 'markers']
             around = [topic for topic in inside if topic.type != IMAGE_BOXES]
