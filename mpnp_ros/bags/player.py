@@ -4,16 +4,18 @@ The iterating thread sleeps between messages. Other threads may pause, resume, s
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rosbags.serde import SerdeError
 
 from mpnp_ros.bags.messages import message_types
+from mpnp_ros.bags.older_types import completed
 from mpnp_ros.bags.playback_clock import PlaybackClock
 from mpnp_ros.bags.storage import Bag, StoredMessage
 from mpnp_ros.bags.topics import RecordedTopic
@@ -85,6 +87,7 @@ class BagPlayer:
         self._loop_period_ns = round(loop_period * 1e9)
         self._types = message_types()
         self._shifter = StampShifter(self._types)
+        self._complete: dict[str, Callable[[bytes], bytes]] = {}
         self._bag = Bag(self.path, self._say)
         self.left_out = dict(self._bag.left_out)
         self.topics = {topic.name: _topic(topic) for topic in self._playable(topics, exclude)}
@@ -163,7 +166,7 @@ class BagPlayer:
         """Yield the messages of one pass from a clock position; return its end, or None if stopped."""
         offset = self._origin_ns + begin - self._start_ns
         due, last = begin, self._start_ns
-        for message in self._bag.messages(self.topics, self._start_ns):
+        for message in self._messages(self.topics, self._start_ns):
             if message.topic in self.left_out or self._in_opening(message):
                 continue
             gap = message.stamp_ns - last
@@ -195,6 +198,14 @@ class BagPlayer:
                           f'({type(error).__name__}); set restamp: false or exclude the topic')
                 continue
             yield BagMessage(message.stamp_ns + offset, message.topic, message.type_name, data)
+
+    def _messages(self, topics: Collection[str], start_ns: int = 0) -> Iterator[StoredMessage]:
+        """Yield messages of the bag; those of older types have all fields."""
+        for message in self._bag.messages(topics, start_ns):
+            if complete := self._complete.get(message.topic):
+                with contextlib.suppress(Exception):  # of arbitrary bytes; its topic is left out by _look_at
+                    message = replace(message, data=complete(message.data))
+            yield message
 
     def _look_at(self, message: StoredMessage) -> bool:
         """Check the first message of a topic; skip topics that do not decode, report deviating stamps."""
@@ -248,6 +259,8 @@ class BagPlayer:
         for name in chosen:
             if topic := self._bag.topics.get(name):
                 reason = learn_type(self._types, topic)
+                if complete := completed(self._types, topic):
+                    self._complete[name] = complete
                 if not reason and moved and topic.type_name not in self._types.fielddefs:
                     reason = f'{topic.type_name} is defined neither in the bag nor here, so its stamps ' \
                              'cannot be moved; install its package'
@@ -290,14 +303,14 @@ class BagPlayer:
         for name in filter(_is_static, self.topics):
             if counted and not self.topics[name].message_count:
                 continue  # do not search the whole bag
-            if message := next(self._bag.messages([name]), None):
+            if message := next(self._messages([name]), None):
                 self._static_end_ns[name] = max(begin, message.stamp_ns) + STATIC_NS
 
     def _opening(self) -> Iterator[BagMessage]:
         """Yield the distinct messages of static topics, and the last ones of others before the start."""
         found: dict[object, BagMessage] = {}
         limit = max(self._first_other_ns, *self._static_end_ns.values(), self._start_ns) + 1
-        for number, message in enumerate(self._bag.messages(self._latched) if self._latched else ()):
+        for number, message in enumerate(self._messages(self._latched) if self._latched else ()):
             if message.stamp_ns > limit:
                 break
             if self._in_opening(message) and self._look_at(message):

@@ -8,6 +8,7 @@ from typing import Any
 from rosbags.serde import SerdeError
 
 from mpnp_ros.bags.messages import message_types
+from mpnp_ros.bags.older_types import completed
 from mpnp_ros.bags.storage import Bag
 from mpnp_ros.errors import BagError
 from mpnp_ros.questions.generator import LabelledQuestion
@@ -44,7 +45,8 @@ def read_questions(bag: str | Path) -> list[FrameQuestions]:
             raise BagError(f'bag {bag} has no questions: no topic {TOPIC} of {TYPE_NAME}; write it with '
                            '`mpnp convert`, without --no-questions')
         types = message_types()
-        frames = [FrameQuestions.from_message(types.deserialize_cdr(message.data, TYPE_NAME))
+        complete = completed(types, found) or bytes
+        frames = [FrameQuestions.from_message(types.deserialize_cdr(complete(message.data), TYPE_NAME))
                   for message in opened.messages([TOPIC])]
     except SerdeError as error:
         raise BagError(f'bag {bag}: a message on {TOPIC} cannot be read ({error}); convert the scene again'

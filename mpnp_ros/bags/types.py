@@ -36,14 +36,11 @@ def learn_type(types: Typestore, topic: RecordedTopic) -> str:
         return 'the bag does not say of what type it is'
     if name.split('/')[1:2] != ['msg']:
         return f'{name} is not a message but a part of a service or action'
-    found: Mapping[str, Any] = {}
-    parse = _PARSERS.get(topic.definition_format)
-    if parse and topic.definition:
-        with contextlib.suppress(Exception):  # parsers raise various; the bag then does not define the type
-            found = parse(topic.definition, name)
+    found = recorded_types(topic)
     if name in types.fielddefs:
         if name in found:
-            same = _same_layout(name, types.fielddefs, found)
+            same = (_same_layout(name, types.fielddefs, found)
+                    or is_older(name, types.fielddefs, found))
         elif topic.digest.startswith('RIHS01_'):
             try:
                 same = topic.digest == types.hash_rihs01(name)
@@ -58,6 +55,33 @@ def learn_type(types: Typestore, topic: RecordedTopic) -> str:
         with contextlib.suppress(TypesysError):  # the type stays unknown
             types.register({key: fields for key, fields in found.items() if key not in types.fielddefs})
     return ''
+
+
+def recorded_types(topic: RecordedTopic) -> Mapping[str, Any]:
+    """Return the type of a topic and those of its fields as the bag defines them; empty where it does not."""
+    parse = _PARSERS.get(topic.definition_format)
+    if parse and topic.definition:
+        with contextlib.suppress(Exception):  # parsers raise various; the bag then does not define the type
+            return parse(topic.definition, topic.type_name)
+    return {}
+
+
+def is_older(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Return whether a type has further fields here, all of them behind those of the other definition.
+
+    That holds for the types of fields too.
+    """
+    return name in ours and _begins_as(name, ours, theirs) and not _same_layout(name, ours, theirs)
+
+
+def _begins_as(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    if name not in ours or name not in theirs:
+        return True
+    fields, others = ours[name][1], theirs[name][1]
+    return len(fields) >= len(others) > 0 and all(
+        field == other and _plain(kind) == _plain(other_kind)
+        and _begins_as(_message_type(kind), ours, theirs)
+        for (field, kind), (other, other_kind) in zip(fields, others, strict=False))
 
 
 def _installed(name: str, known: Mapping[str, Any]) -> Mapping[str, Any]:

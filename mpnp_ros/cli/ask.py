@@ -22,7 +22,7 @@ from mpnp_ros.serving.coverage import DIRECTIONS
 OK, NO_SENSOR, UNKNOWN, REFUSED = 0, 3, 4, 5
 EXIT_CODES = {status: status for status in (OK, NO_SENSOR, UNKNOWN, REFUSED)}
 GUESSED = 0.05
-"""Influence of all sensors below which an answer is called what the question alone suggests."""
+"""Influence of all sensors below which an answer is called guessed."""
 SHOWN = 3
 """Tokens of a view that are printed."""
 
@@ -128,10 +128,11 @@ def describe(answer: Any) -> str:
     missing = f'; missing {", ".join(answer.missing_modalities)}' if answer.missing_modalities else ''
     lines = [f'confidence {answer.confidence:.2f}, rests on {rests}{missing}, took {answer.latency:.2f} s']
     if len(answer.modality_influences):
-        each = ', '.join(f'{name} {influence:.2f}' for name, influence in zip(
-            answer.used_modalities, answer.modality_influences, strict=False))
+        each = ', '.join(f'{name} {influence:.2f} (by itself {support:.2f})' for name, influence, support in
+                         zip(answer.used_modalities, answer.modality_influences, answer.modality_supports,
+                             strict=False))
         guessed = 'guessed, ' if answer.sensor_influence < GUESSED else ''
-        lines.append(f'{guessed}influence of all sensors {answer.sensor_influence:.2f}, of each {each}; '
+        lines.append(f'{guessed}influence of the sensors {answer.sensor_influence:.2f}, of {each}; '
                      f'the text alone says {answer.text_alone} ({answer.text_alone_confidence:.2f})')
     return '\n  '.join([*lines, *(f'but {concern}' for concern in answer.concerns)])
 
@@ -191,6 +192,7 @@ def as_dict(answer: Any) -> dict[str, object]:
             'sensors': finite(answer.sensor_influence), 'text_alone': answer.text_alone,
             'text_alone_confidence': finite(answer.text_alone_confidence),
             'modalities': dict(zip(names, map(finite, answer.modality_influences), strict=False)),
+            'supports': dict(zip(names, map(finite, answer.modality_supports), strict=False)),
         } if len(answer.modality_influences) else None,
         'grounding': [{'modality': token.modality, 'source': token.source, 'azimuth': finite(token.azimuth),
                        'distance': finite(token.distance), 'sort': token.sort,

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -109,7 +109,8 @@ class Method(ABC):
         self.template = template or PromptTemplate()
         self.cache = QuestionCache(question_cache_bytes)
         self._connections = self.connections_type(lm)
-        self._text_alone: WeakKeyDictionary[PreparedQuestion, tuple[float, ...]] = WeakKeyDictionary()
+        self._without: WeakKeyDictionary[PreparedQuestion, tuple[object, dict[
+            frozenset[str] | None, tuple[float, ...]]]] = WeakKeyDictionary()
 
     @abstractmethod
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
@@ -143,7 +144,8 @@ class Method(ABC):
     def answer(self, question: AskedQuestion, tokens: Tokens, influence: bool = False) -> Reply:
         """Answer from the tokens of one frame: the most probable choice, or generated text.
 
-        influence: whether to tell the influence of each modality, by a further row of the same pass for each.
+        influence: whether to tell the influence of each modality, by further rows of the same pass: one for
+        each of two modalities, two for each of more, and for a new question two in its first answer.
         Without choices, and by methods that cannot, it is not told.
         """
         if not question.choices:
@@ -155,29 +157,38 @@ class Method(ABC):
                          time.perf_counter() - started)
         connections = self._connections.snapshot()
         used = _used(connections, tokens) if influence and self.closes_gates else ()
-        prepared = self._batch([question], connections).questions[0]
-        alone = self._text_alone.get(prepared)
-        closed = {frozenset([name]) for name in used if len(used) > 1}
-        if used and alone is None:
-            closed.add(frozenset(used))
-        evidence = Evidence(alone=True, closed=tuple(closed))
-        frames = [tokens, *({name: frame for name, frame in tokens.items() if name not in shut}
-                            for shut in evidence.closed)]
-        reply, *others = self._answer_batch([question] * len(frames), frames, connections, evidence)
-        reply = replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable,
-                        grounding=tuple(evidence.grounding))
         if not used:
-            return reply
-        without = {shut: other.probabilities for shut, other in zip(evidence.closed, others, strict=True)}
-        if alone is None:
-            alone = without[frozenset(used)]
-            if all(link.soft_tokens is None for link in connections.links.values()):
-                self._text_alone[prepared] = alone  # it is the same for every frame
-        without[frozenset(used)] = alone
-        best = max(range(len(alone)), key=alone.__getitem__)
+            return self._told([question], [tokens], connections, Evidence(alone=True))[0]
+        prepared = self._batch([question], connections).questions[0]
+        made_by = tuple((ref(link), sum(part._version for part in link.parameters()))
+                        for link in connections.links.values())
+        kept_by, kept = self._without.get(prepared, (None, {}))  # frames do not change these
+        everything = frozenset(used)
+        rows: set[frozenset[str] | None] = {everything, None}
+        rows -= set(kept if kept_by == made_by else ())
+        if len(used) > 1:
+            rows |= {frozenset([name]) for name in used} | {everything - {name} for name in used}
+        evidence = Evidence(alone=True, closed=tuple(rows))
+        frames = [tokens, *({name: frame for name, frame in tokens.items() if shut and name not in shut}
+                            for shut in evidence.closed)]
+        reply, *others = self._told([question] * len(frames), frames, connections, evidence)
+        without = {**(kept if kept_by == made_by else {}),
+                   **{shut: other.probabilities for shut, other in zip(evidence.closed, others, strict=True)}}
+        self._without[prepared] = made_by, {shut: without[shut] for shut in (everything, None)}
+        guess, text = without[everything], without[None]
+        without[frozenset()] = reply.probabilities
+        best = max(range(len(text)), key=text.__getitem__)
         return replace(reply, influence=Influence(
             {name: total_variation(reply.probabilities, without[frozenset([name])]) for name in used},
-            total_variation(reply.probabilities, alone), prepared.choice_tree.choices[best], alone[best]))
+            {name: total_variation(without[everything - {name}], guess) for name in used},
+            total_variation(reply.probabilities, guess), prepared.choice_tree.choices[best], text[best]))
+
+    def _told(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens], connections: Connections,
+              evidence: Evidence) -> list[Reply]:
+        """Return the replies of :meth:`_answer_batch`, the first with its evidence."""
+        first, *others = self._answer_batch(questions, tokens, connections, evidence)
+        return [replace(first, counted=tuple(evidence.counted), answerable=evidence.answerable,
+                        grounding=tuple(evidence.grounding)), *others]
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""

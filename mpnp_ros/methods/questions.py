@@ -59,7 +59,7 @@ class Counted:
     covered: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Grounding:
     """A token that an answer rests on.
 
@@ -76,14 +76,18 @@ class Grounding:
 
 @dataclass(frozen=True)
 class Influence:
-    """How far the probabilities of an answer change when gates are closed.
+    """How far the probabilities of an answer change when modalities are closed.
 
-    Each number is a total variation distance, 0.5 sum |p - q|, in 0..1.  of: for each used modality, with the
-    gates of that modality closed.  sensors: with those of all modalities closed.  text, confidence: the most
-    probable choice of the text alone, and its probability.
+    A closed modality counts nothing and looks nowhere; where its link does not count, its gates are closed.
+    Each number is a total variation distance, 0.5 sum |p - q|, in 0..1, between two distributions:
+    of: for each used modality, the answer as given and with that modality closed.  alone: for each, with all
+    others closed and with all closed.  sensors: the answer as given and with all closed, which is a guess by
+    what the links have learned of such questions.
+    text, confidence: the most probable choice of the text alone, without any link, and its probability.
     """
 
     of: Mapping[str, float]
+    alone: Mapping[str, float]
     sensors: float
     text: str
     confidence: float
@@ -95,14 +99,14 @@ class Evidence:
 
     alone: whether the prefix is of a single question; only then are `counted`, `answerable` and `grounding`
     filled in.  closed: for a single question, sets of modalities; the prefix gets a further row for each, in
-    which the gates of these modalities are closed.
+    which these modalities are closed, see Influence; None: a row without any link.
     counted: of every reader first all its sensors together, then each of several.  answerable: probability
     that counts can answer the question at all; 1 where no link counts.  temperature: [B], divisor of the
     log-probabilities of answers, or None.  grounding: the heaviest tokens of each reader.
     """
 
     alone: bool = False
-    closed: tuple[frozenset[str], ...] = ()
+    closed: tuple[frozenset[str] | None, ...] = ()
     counted: list[Counted] = field(default_factory=list)
     answerable: float = 1.
     temperature: torch.Tensor | None = None

@@ -85,6 +85,8 @@ def answer_to_message(answer: Answer) -> AnswerMessage:
     if (told := answer.influence) is not None:
         message.modality_influences = array.array(
             'f', [told.of.get(entry.modality, 0.) for entry in answer.used])
+        message.modality_supports = array.array(
+            'f', [told.alone.get(entry.modality, 0.) for entry in answer.used])
         message.sensor_influence = told.sensors
         message.text_alone, message.text_alone_confidence = told.text, told.confidence
     message.header.stamp, message.header.frame_id = from_nanoseconds(answer.stamp_ns), answer.frame_id

@@ -32,8 +32,8 @@ def answer(**changes: object) -> SimpleNamespace:
         'modality_stamps': [stamp], 'modality_ages': [.125], 'missing_modalities': ['lidar'],
         'concerns': [], 'counted': [], 'header': SimpleNamespace(stamp=stamp), 'links_version': 'v3',
         'method': 'mpnp', 'latency': .5,
-        'compute_duration': .25, 'modality_influences': [], 'sensor_influence': 0., 'text_alone': '',
-        'text_alone_confidence': 0., 'grounding': []}
+        'compute_duration': .25, 'modality_influences': [], 'modality_supports': [],
+        'sensor_influence': 0., 'text_alone': '', 'text_alone_confidence': 0., 'grounding': []}
     return SimpleNamespace(**{**fields, **changes})
 
 
@@ -249,7 +249,8 @@ def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, report, monkey
     double = FusionDouble(ros, [die])
     with double, pytest.raises(NotAnsweringError, match='has gone before it answered'):
         ask.run(Namespace(namespace='/test', question='moving?', choices=[], standing=False, period=0.,
-                          max_new_tokens=0, timeout=30., json=True))
+                          max_new_tokens=0, timeout=30., json=True, max_age=0., require=[],
+                          refuse_below=0.))
 
 
 def test_an_error_goes_to_stderr(capsys):

@@ -59,12 +59,12 @@ def test_what_nobody_looks_at_changes_nothing_and_what_is_counted_does(tiny_lm):
 def test_other_links_and_batches_say_nothing_of_it(tiny_lm):
     method = linked(tiny_lm, ('camera',))
     asked, seen = method.prepare(QUESTION, CHOICES), {'camera': tokens('camera', 1.)}
-    assert replace(method.answer(asked, seen), counted=(), answerable=1., seconds=0) == replace(
-        method.answer_batch([asked], [seen])[0], seconds=0)
+    assert replace(method.answer(asked, seen), counted=(), answerable=1., grounding=(),
+                   seconds=0) == replace(method.answer_batch([asked], [seen])[0], seconds=0)
     method = create_method('mpnp', tiny_lm('llama'))
     method.plug(method.new_link('camera', 'e', 3, **SMALL))
     reply = method.answer(method.prepare(QUESTION, CHOICES), seen)
-    assert (reply.counted, reply.answerable) == ((), 1.)
+    assert (reply.counted, reply.answerable, reply.grounding) == ((), 1., ())
 
 
 def test_a_question_that_is_asked_again_is_read_once_until_the_reader_changes(tiny_lm, monkeypatch):

@@ -114,6 +114,11 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
     return Counts(mean, azimuth, distance.nanmean(0), covered)
 
 
+def nothing_of(counts: Counts) -> Counts:
+    """Return the counts of a sensor that counts nothing and looks nowhere."""
+    return counts._replace(numbers=torch.zeros_like(counts.numbers), covered=torch.zeros_like(counts.covered))
+
+
 def fused_parts(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> torch.Tensor:
     """Return the part of each sensor in the fused counts, [sensors, B, SECTORS, C]; they add up to 1 or 0.
 

@@ -16,7 +16,14 @@ from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
 from mpnp_ros.methods.mpnp.grounding import SensorCounts, grounding_of
-from mpnp_ros.methods.mpnp.link import LatentLink, Question, Worth, fuse, fused_parts
+from mpnp_ros.methods.mpnp.link import (
+    LatentLink,
+    Question,
+    Worth,
+    fuse,
+    fused_parts,
+    nothing_of,
+)
 from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
@@ -58,7 +65,8 @@ class LatentConnections(Connections):
             if link.soft_tokens is None and modality not in tokens:
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
-            opened = [True, *(batch is None or modality not in shut for shut in closed)]
+            opened = [True, *(shut is not None and (batch is None or modality not in shut)
+                              for shut in closed)]
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(_with_rows(part, opened) if closed else part)
         for group in readers.values():
@@ -107,17 +115,19 @@ class LatentConnections(Connections):
         """Fill in the evidence of a single question, and count for each of its rows.
 
         group: links that share a reader, and the numbers of their tokens; parts: their counts, as for `fuse`.
-        Returns which links are open in which row, bool [links, B], and the counts of the B rows.  The first
-        row has all of them open; a row with none has the counts of all, and its columns are closed.
+        Returns whose gates are open in which row, bool [links, B], and the counts of the B rows.  In the
+        first row all sensors count; in a row in which none does, the gates are as in the first.
         """
         names = [link.config.modality for link, _ in group]
-        rows = [tuple(name not in shut for name in names) for shut in (frozenset(), *evidence.closed)]
+        rows = [tuple(shut is not None and name not in shut for name in names)
+                for shut in (frozenset[str](), *evidence.closed)]
         tallies: dict[tuple[bool, ...], Tally] = {}
 
         def tally_of(opened: tuple[bool, ...]) -> Tally:
             if opened not in tallies:
-                tallies[opened] = pooling.tally(
-                    fuse([part for part, yes in zip(parts, opened, strict=True) if yes]), asked)
+                counting = [part for part, yes in zip(parts, opened, strict=True) if yes]
+                counts = fuse(counting) if counting else nothing_of(parts[0][0])
+                tallies[opened] = pooling.tally(counts, asked)
             return tallies[opened]
 
         whole, several = tally_of(rows[0]), len(group) > 1
@@ -130,10 +140,11 @@ class LatentConnections(Connections):
             SensorCounts(name, counts, tokens, share[0]) for name, (_, tokens), (counts, _, _), share
             in zip(names, group, parts, shares, strict=True)])
         evidence.answerable = min(evidence.answerable, pooling.can_answer(asked).sigmoid().item())
-        each = [tally_of(row) if any(row) else whole for row in rows]
+        each = [tally_of(row) for row in rows]
         stacked = (torch.cat([getattr(tally, name) for tally in each]) for name in COUNTED_FIELDS)
-        opens = torch.tensor(rows, device=asked.device).T
-        return opens, Tally(whole.windows, whole.masks, *stacked)
+        opens = torch.tensor([row if any(row) else [shut is not None] * len(names) for row, shut
+                              in zip(rows, (frozenset(), *evidence.closed), strict=True)])
+        return opens.T.to(asked.device), Tally(whole.windows, whole.masks, *stacked)
 
     def _plugged(self, link: LatentLink) -> None:
         """See Connections; a link shares the reader of others that read alike."""
@@ -154,7 +165,8 @@ def _with_rows(part: BlockPrefix, opened: Sequence[bool]) -> BlockPrefix:
     """Return the prefix of one text as that of one text for each of `opened`, closed where that is False."""
     rows = torch.tensor(opened, device=part.keys.device)[:, None, None]
     gate = part.log_gate if part.log_gate.ndim == 3 else part.log_gate.expand(1, 1, 1)
-    return BlockPrefix(part.keys, part.values, torch.where(rows, gate, -torch.inf))
+    keys, values = (each.expand(len(opened), -1, -1, -1) for each in (part.keys, part.values))
+    return BlockPrefix(keys, values, torch.where(rows, gate, -torch.inf))
 
 
 class Mpnp(Method):

@@ -1,0 +1,1 @@
+"""Influence, grounding and confidence of answers, measured where the truth is known."""
