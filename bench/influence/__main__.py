@@ -89,8 +89,9 @@ def measure(method: Method, cases: Sequence[Case], some: Sequence[Case]) -> dict
     return {'questions': len(some), 'calibrated on': len(cases),
             'rests on the sensor': rests_on_sensor(method, some),
             'faithfulness': faithfulness(method, some[::FAITHFUL]),
-            'calibration': {'both see': calibration(method, cases, False),
-                            'blinded at random': calibration(method, cases, True)},
+            'calibration': {'first sensor': calibration(method, cases, (FIRST,), False),
+                            'both sensors': calibration(method, cases, (FIRST, SECOND), False),
+                            'blinded at random': calibration(method, cases, (FIRST, SECOND), True)},
             'errors': {'both see': errors(seen), 'blinded at random': errors(blind)}}
 
 
@@ -115,7 +116,7 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
              for sensors, kinds in found['rests on the sensor'].items() for kind, row in kinds.items()]
     faithful = [(f'{sensors}, {count}', row['n'], row['named'], row['others'], f'{100 * row["more"]:.1f} %')
                 for sensors, counts in found['faithfulness'].items() for count, row in counts.items()]
-    kinds = list(found['calibration']['both see'])
+    kinds = list(found['calibration']['both sensors'])
     return [
         f'## {name.capitalize()}: {found["questions"]} questions\n',
         '### Rests on the sensor (AUROC)\n',
@@ -124,8 +125,10 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
         markdown_table(('heaviest tokens removed', 'n', 'change', 'change by as many others', 'named more'),
                        faithful, True) + '\n',
         f'### Expected calibration error, percentage points ({found["calibrated on"]} questions)\n',
-        markdown_table(('', *kinds), [(title, *row.values()) for title, row in found['calibration'].items()],
-                       True) + '\n',
+        markdown_table(('', *kinds), [
+            (title, *(f'{cell["error"]} ({cell["chance"]})' for cell in row.values()))
+            for title, row in found['calibration'].items()], True) + '\n',
+        'In brackets: what answers that are right as often as they say would show with so few questions.\n',
         f'### A thousand questions (confident: {CONFIDENT:g} or more)\n',
         *(f'{title}:\n\n' + markdown_table(
             ('', 'answered', 'errors', 'confident errors', 'accuracy of answered, %'),

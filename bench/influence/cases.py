@@ -84,7 +84,7 @@ def real_cases(root: Path, of_each_type: int, turns: int = 6, seed: int = 0) -> 
 def named(tokens: ModalityTokens, modality: str) -> ModalityTokens:
     """Return the tokens under the name of a sensor, for links of ENCODER."""
     return replace(tokens, modality=modality, encoder=ENCODER, sources=(modality,),
-                   source_index=np.zeros(tokens.count, np.uint16))
+                   source_index=np.zeros(tokens.count, np.uint16), looked=tokens.sectors_looked_at())
 
 
 def observed(objects: Sequence[AnnotatedObject], rng: np.random.Generator) -> ModalityTokens:

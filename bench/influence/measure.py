@@ -20,7 +20,7 @@ from mpnp_ros.training.calibration import calibration_error
 
 SENSORS = {'one sensor': (FIRST,), 'two sensors': (FIRST, SECOND)}
 CONFIDENT, HALF = 0.8, 0.5
-BATCH = 32
+BATCH, DRAWN = 32, 100
 REFUSED = (0., 0.5, 0.6, 0.7, 0.8, 0.9)
 NAMED = (1, 3, 12)
 """Numbers of the heaviest tokens that are removed."""
@@ -136,21 +136,31 @@ def replies_to(method: Method, cases: Sequence[Case], names: Sequence[str], blin
     return found
 
 
-def calibration(method: Method, cases: Sequence[Case], blind: bool) -> dict[str, float]:
-    """Expected calibration error in percentage points by type of question, of answers in batches."""
-    views = list(draws(cases, (FIRST, SECOND), 3))
+def calibration(method: Method, cases: Sequence[Case], names: Sequence[str], blind: bool,
+                ) -> dict[str, dict[str, float]]:
+    """Expected calibration error in percentage points by type of question, of answers in batches.
+
+    `chance`: what answers of the same confidences would have on average if each were right with the
+    probability that it says; so many questions do not show less.
+    """
+    views = list(draws(cases, names, 3))
     by_type: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     order = sorted(range(len(views)), key=lambda place: len(views[place][0].question))
     for start in range(0, len(order), BATCH):
         chosen = [views[place] for place in order[start:start + BATCH]]
         asked = [method.prepare(case.question, ANSWERS) for case, _, _ in chosen]
-        seen = [tokens if blind else case.tokens for case, tokens, _ in chosen]
+        seen = [tokens if blind else {name: case.tokens[name] for name in names} for case, tokens, _ in chosen]
         for (case, _, _), reply in zip(chosen, method.answer_batch(asked, seen), strict=True):
             for kind in ('all', case.type):
                 by_type[kind].append((reply.confidence, reply.text == case.answer))
-    return {kind: round(100 * calibration_error([confidence for confidence, _ in pairs],
-                                                [right for _, right in pairs]), 1)
-            for kind, pairs in sorted(by_type.items())}
+    rng, found = np.random.default_rng(0), {}
+    for kind, pairs in sorted(by_type.items()):
+        sure = np.array([confidence for confidence, _ in pairs])
+        drawn = [calibration_error(sure.tolist(), (rng.random(len(sure)) < sure).tolist())
+                 for _ in range(DRAWN)]
+        found[kind] = {'error': round(100 * calibration_error(sure.tolist(), [right for _, right in pairs]), 1),
+                       'chance': round(100 * float(np.mean(drawn)), 1)}
+    return found
 
 
 def errors(replies: Sequence[tuple[Case, Reply, bool]]) -> dict[str, Mapping[str, float]]:

@@ -109,8 +109,7 @@ class Method(ABC):
         self.template = template or PromptTemplate()
         self.cache = QuestionCache(question_cache_bytes)
         self._connections = self.connections_type(lm)
-        self._without: WeakKeyDictionary[PreparedQuestion, tuple[object, dict[
-            frozenset[str] | None, tuple[float, ...]]]] = WeakKeyDictionary()
+        self._without: WeakKeyDictionary[PreparedQuestion, tuple[Any, ...]] = WeakKeyDictionary()
 
     @abstractmethod
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
@@ -145,7 +144,7 @@ class Method(ABC):
         """Answer from the tokens of one frame: the most probable choice, or generated text.
 
         influence: whether to tell the influence of each modality, by further rows of the same pass: one for
-        each of two modalities, two for each of more, and for a new question two in its first answer.
+        each of two modalities, two for each of more.  The first answer to a question has a pass more.
         Without choices, and by methods that cannot, it is not told.
         """
         if not question.choices:
@@ -159,29 +158,38 @@ class Method(ABC):
         used = _used(connections, tokens) if influence and self.closes_gates else ()
         if not used:
             return self._told([question], [tokens], connections, Evidence(alone=True))[0]
-        prepared = self._batch([question], connections).questions[0]
-        made_by = tuple((ref(link), sum(part._version for part in link.parameters()))
-                        for link in connections.links.values())
-        kept_by, kept = self._without.get(prepared, (None, {}))  # frames do not change these
         everything = frozenset(used)
-        rows: set[frozenset[str] | None] = {everything, None}
-        rows -= set(kept if kept_by == made_by else ())
-        if len(used) > 1:
-            rows |= {frozenset([name]) for name in used} | {everything - {name} for name in used}
+        shut = {frozenset([name]) for name in used} | {everything - {name} for name in used}
+        rows = sorted(shut - {everything, frozenset()}, key=sorted)
         evidence = Evidence(alone=True, closed=tuple(rows))
-        frames = [tokens, *({name: frame for name, frame in tokens.items() if shut and name not in shut}
-                            for shut in evidence.closed)]
+        frames = [tokens, *({name: frame for name, frame in tokens.items() if name not in row}
+                            for row in rows)]
         reply, *others = self._told([question] * len(frames), frames, connections, evidence)
-        without = {**(kept if kept_by == made_by else {}),
-                   **{shut: other.probabilities for shut, other in zip(evidence.closed, others, strict=True)}}
-        self._without[prepared] = made_by, {shut: without[shut] for shut in (everything, None)}
-        guess, text = without[everything], without[None]
-        without[frozenset()] = reply.probabilities
+        guess, text = self._frameless(question, tokens, connections, everything)
+        without = {everything: guess, frozenset(): reply.probabilities,
+                   **{row: other.probabilities for row, other in zip(rows, others, strict=True)}}
         best = max(range(len(text)), key=text.__getitem__)
-        return replace(reply, influence=Influence(
+        return replace(reply, seconds=reply.seconds * len(frames), influence=Influence(
             {name: total_variation(reply.probabilities, without[frozenset([name])]) for name in used},
             {name: total_variation(without[everything - {name}], guess) for name in used},
-            total_variation(reply.probabilities, guess), prepared.choice_tree.choices[best], text[best]))
+            total_variation(reply.probabilities, guess), question.choices[best], text[best]))
+
+    def _frameless(self, question: AskedQuestion, tokens: Tokens, connections: Connections,
+                   everything: frozenset[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the probabilities with all modalities closed, and those of the text alone.
+
+        They are the same for all frames, so they are kept with the question while the links stay the same.
+        """
+        prepared = self._batch([question], connections).questions[0]
+        made_by = (everything, *((ref(link), sum(part._version for part in link.parameters()))
+                                 for link in connections.links.values()))
+        kept_by, *kept = self._without.get(prepared, (None,))
+        if kept_by != made_by:
+            _, *replies = self._answer_batch([question] * 3, [tokens, {}, {}], connections,
+                                             Evidence(alone=True, closed=(everything, None)))
+            kept = [reply.probabilities for reply in replies]
+            self._without[prepared] = (made_by, *kept)
+        return kept[0], kept[1]
 
     def _told(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens], connections: Connections,
               evidence: Evidence) -> list[Reply]:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
-from mpnp_ros.msg import Counted
+from mpnp_ros.msg import Counted, Grounding
 
 from mpnp_ros.cli import ask
 from mpnp_ros.cli.ask import StreamPrinter, as_dict, describe, describe_counted, show
@@ -60,6 +60,25 @@ def test_what_was_counted_is_said_in_one_line():
         '0.5 of pedestrian all around by all sensors together (none: 60%; seen: 100%)'
 
 
+def test_influence_and_grounding_are_said_in_words(capsys):
+    seen = answer(modality_influences=[.125], modality_supports=[.5], sensor_influence=.5, text_alone='no',
+                  text_alone_confidence=.25, grounding=[
+                      Grounding(modality='camera', source='front', azimuth=math.pi / 2, distance=12.,
+                                sort='car', expected=.875, weight=.75, box=[1., 2., 3., 4.]),
+                      Grounding(modality='camera', source='front', azimuth=math.nan, distance=math.nan,
+                                sort='car', weight=.125)])
+    said = ('influence of the sensors 0.50, of camera 0.12 (by itself 0.50); the text alone says no (0.25)')
+    assert describe(seen).splitlines()[1] == f'  {said}'
+    seen.sensor_influence = .01
+    assert describe(seen).splitlines()[1].startswith('  guessed, influence of the sensors 0.01')
+    show(seen, as_json=False, verbose=True)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        '  rests on camera front (88%): 0.9 car at +90 deg, 12 m (75%); 0.0 car in no direction (12%)')
+    told = as_dict(seen)
+    assert told['influence']['modalities'] == {'camera': .125} and told['grounding'][1]['azimuth'] is None
+    assert as_dict(answer())['influence'] is None
+
+
 def test_json_has_seconds_and_no_nan(capsys):
     show(answer(confidence=math.nan), as_json=True)
     data = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -97,6 +116,7 @@ def test_what_the_question_alone_suggests_is_called_so(capsys):
     (['--max-new-tokens', '-1'], '-1 is not a whole number'),
     (['--max-new-tokens', '5000000000'], 'from 0 to'),
     (['--timeout', 'soon'], 'soon is not a number'),
+    (['--refuse-below', '1.5'], '1.5 is not a number from 0 to 1'), (['--max-age', '-1'], '-1 is not'),
 ])
 def test_wrong_values_are_one_line_and_exit_code_2(options, words, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -159,7 +179,7 @@ class FusionDouble:
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize('status, code', [(0, 0), (1, 1), (2, 1), (3, 3)])
+@pytest.mark.parametrize('status, code', [(0, 0), (1, 1), (2, 1), (3, 3), (5, 5)])
 def test_exit_codes(ros, capsys, monkeypatch, status, code):
     from mpnp_ros.msg import Answer
 

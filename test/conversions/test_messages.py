@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 
 import numpy as np
 import pytest
@@ -45,6 +46,13 @@ def test_tokens_survive_the_wire(count, width, dtype, seed):
     assert (read.input_age, read.encode_duration) == (0.25, 0.5)
 
 
+def test_boxes_survive_the_wire_and_old_messages_have_none():
+    boxes = np.arange(16, dtype=np.float32).reshape(4, 4)
+    tokens = dataclasses.replace(make_tokens(), boxes=boxes)
+    np.testing.assert_array_equal(from_message(to_message(tokens)).boxes, boxes)
+    assert from_message(to_message(make_tokens())).boxes.shape == (0, 4)
+
+
 def test_reading_does_not_copy():
     message = to_message(make_tokens())
     assert np.shares_memory(from_message(message).values, np.frombuffer(message.data, np.uint8))
@@ -58,6 +66,8 @@ def test_a_slice_of_a_larger_array_can_be_published():
 
 @pytest.mark.parametrize('changes, words', [
     ({'modality': ''}, 'modality is empty'),
+    ({'boxes': array.array('f', [0.] * 7)}, 'boxes has 7 values'),
+    ({'boxes': array.array('f', [0.] * 8)}, r'boxes have shape \[2, 4\]'),
     ({'dtype': 'int8'}, "'int8'; expected one of float32"),
     ({'dtype': 'object'}, "'object'"),
     ({'shape': [12]}, r'shape \[12\]; expected \[P, D\]'),

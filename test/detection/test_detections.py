@@ -87,6 +87,14 @@ def test_tokens_have_the_direction_and_the_distance_of_their_objects():
     assert (tokens.max_distance, tokens.source_stamps_ns, tokens.stamp_ns) == (30., (7,), 7)
 
 
+def test_boxes_in_images_go_with_their_tokens():
+    boxes = np.array([[1., 2., 3., 4.], [np.nan] * 4, [5., 6., 7., 8.]])
+    seen = replace(cars(5., 10., 60.), boxes=boxes)
+    np.testing.assert_array_equal(detection_tokens(seen, 'camera', 'e', 30.).boxes, boxes[:2])
+    assert detection_tokens(cars(5.), 'camera', 'e').boxes.shape == (0, 4)
+    assert detection_tokens(replace(cars(), boxes=boxes[:0]), 'camera', 'e').boxes.shape == (0, 4)
+
+
 def test_what_the_detector_cannot_tell_is_said():
     known = np.ones(10, bool)
     known[CONE] = False

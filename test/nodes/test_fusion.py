@@ -335,30 +335,27 @@ def test_every_way_of_asking_says_that_an_answer_would_rest_on_nothing(busy, goa
 
 
 def test_conditions_are_obeyed_and_influence_is_told_by_every_way_of_asking(busy):
-    for modality in ('camera', 'lidar'):
-        busy.offer_until_used(modality)
+    def asked(status: int = Answer.OK, **conditions: Any) -> Answer:
+        """An answer of a status, with fresh tokens of both modalities."""
+        def answer() -> Answer | None:
+            for modality in ('camera', 'lidar'):
+                busy.offer(modality)
+            found = busy.ask(choices=CHOICES, **conditions)
+            return found if found.status == status and (status or len(found.used_modalities) == 2) else None
 
-    def both() -> Answer | None:
-        for modality in ('camera', 'lidar'):
-            busy.offer(modality)
-        asked = busy.ask(choices=CHOICES)
-        return asked if len(asked.used_modalities) == 2 else None
+        return busy.wait(answer)
 
-    answer = busy.wait(both)
+    answer = asked()
     assert len(answer.modality_influences) == len(answer.modality_supports) == 2
     assert all(0 <= value <= 1 for value in (*answer.modality_influences, answer.sensor_influence))
     assert answer.text_alone in CHOICES and 1 / 3 <= answer.text_alone_confidence <= 1
     assert answer.header.frame_id == 'base_link'
     assert not busy.ask().modality_influences  # generated
-    refused = busy.ask(choices=CHOICES, require=['nose'])
-    assert refused.status == Answer.REFUSED and 'nose (this node does not listen to it)' in refused.error
-    assert not refused.text
-    unsure = busy.ask(choices=CHOICES, refuse_below=1.)
-    assert unsure.status == Answer.REFUSED and 'below refuse_below 1' in unsure.error
-    time.sleep(.05)
-    old = busy.ask(choices=CHOICES, max_age=.01)
-    assert old.status == Answer.REFUSED and 'over max_age 0.01 s' in old.error
-    assert busy.ask(choices=CHOICES, refuse_below=2.).status == Answer.REJECTED
+    refused = asked(Answer.REFUSED, require=['nose'])
+    assert 'nose (this node does not listen to it)' in refused.error and not refused.text
+    assert 'below refuse_below 1' in asked(Answer.REFUSED, refuse_below=1.).error
+    assert 'over max_age 1e-06 s' in asked(Answer.REFUSED, max_age=1e-6).error
+    assert asked(Answer.REJECTED, refuse_below=2.).error
     standing = Question(id='sure', text=LONG, choices=CHOICES, standing=True, refuse_below=.5, max_age=9.,
                         require=['camera'])
     busy.questions.publish(standing)

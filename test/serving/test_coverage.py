@@ -121,6 +121,20 @@ def test_what_counts_cannot_answer_and_what_no_sensor_tells_is_not_known():
     assert 'no sensor in use can tell a parked car there' in not_known([replace(COUNTED, covered=0.)], .99)
 
 
+def test_unknown_says_whether_nobody_looks_or_nobody_can_tell():
+    ahead, everywhere = sectors(-35, 35), sectors(-180, 180)
+    none = replace(COUNTED, covered=0.)  # of parked cars to the left
+    assert not_known([none], 1., {'camera': ahead & ~COUNTED.sectors}) == (
+        'unknown: no sensor in use looks to the left (camera sees from -35 to 30 deg); add one that does')
+    assert not_known([none], 1., {'camera': ahead & ~COUNTED.sectors, 'lidar': everywhere}) == (
+        'unknown: no sensor in use can tell a parked car there (lidar looks there); add one that does')
+    assert not_known([COUNTED], 1., {'camera': ahead}) == ''
+    second = replace(none, sort='traffic cone', sectors=everywhere)
+    assert 'can tell a traffic cone there (lidar looks' in not_known(
+        [COUNTED, second], 1., {'lidar': everywhere})
+    assert not_known([COUNTED, replace(none, modality='camera')], 1., {'lidar': everywhere}) == ''
+
+
 def test_what_was_counted_is_in_the_message():
     answer = Answer(Question('How many parked cars are on my left?'), Status.OK, 1, counted=(
         COUNTED, replace(COUNTED, modality='camera', reach=math.inf)))
