@@ -149,7 +149,8 @@ def calibration(method: Method, cases: Sequence[Case], names: Sequence[str], bli
     for start in range(0, len(order), BATCH):
         chosen = [views[place] for place in order[start:start + BATCH]]
         asked = [method.prepare(case.question, ANSWERS) for case, _, _ in chosen]
-        seen = [tokens if blind else {name: case.tokens[name] for name in names} for case, tokens, _ in chosen]
+        seen = [tokens if blind else {name: case.tokens[name] for name in names}
+                for case, tokens, _ in chosen]
         for (case, _, _), reply in zip(chosen, method.answer_batch(asked, seen), strict=True):
             for kind in ('all', case.type):
                 by_type[kind].append((reply.confidence, reply.text == case.answer))
@@ -158,8 +159,8 @@ def calibration(method: Method, cases: Sequence[Case], names: Sequence[str], bli
         sure = np.array([confidence for confidence, _ in pairs])
         drawn = [calibration_error(sure.tolist(), (rng.random(len(sure)) < sure).tolist())
                  for _ in range(DRAWN)]
-        found[kind] = {'error': round(100 * calibration_error(sure.tolist(), [right for _, right in pairs]), 1),
-                       'chance': round(100 * float(np.mean(drawn)), 1)}
+        error = calibration_error(sure.tolist(), [right for _, right in pairs])
+        found[kind] = {'error': round(100 * error, 1), 'chance': round(100 * float(np.mean(drawn)), 1)}
     return found
 
 
