@@ -2,7 +2,7 @@
 
 With --choices yes no the answer is one of these; with --standing the question is answered again on every new
 frame until Ctrl-C.  Exit code 0: answered. 1: rejected or failed. 2: not running. 3: no sensor can be used.
-4: the sensors do not tell the answer. 5: refused, as a condition of the question is not met.
+4: the sensors do not tell the answer. 5: refused, as a requirement of the question is not met.
 """
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def run(arguments: Namespace) -> int:
 
     Without a fusion node it raises NotAnsweringError, for which the command ends with 2.
     """
-    conditions: Any = {'max_age': arguments.max_age, 'require': arguments.require,
-                       'refuse_below': arguments.refuse_below}
+    required: Any = {'max_age': arguments.max_age, 'require': arguments.require,
+                     'refuse_below': arguments.refuse_below}
     with connected('ask', arguments.namespace, arguments.timeout) as robot:
         printer = StreamPrinter()
         try:
             if arguments.standing:
                 for answer in robot.watch(arguments.question, arguments.choices, period=arguments.period,
-                                          on_change=arguments.on_change, **conditions):
+                                          on_change=arguments.on_change, **required):
                     show(answer, arguments.json, verbose=arguments.verbose)
                     if answer.status not in EXIT_CODES:
                         return 1
             for update in robot.ask_stream(arguments.question, arguments.choices,
-                                           max_new_tokens=arguments.max_new_tokens, **conditions):
+                                           max_new_tokens=arguments.max_new_tokens, **required):
                 if update.answer is None and not arguments.json:
                     printer.update(update.text)
             answer = update.answer

@@ -105,7 +105,7 @@ class Robot:
         question is refused.
         The answer's ``status`` is OK, NO_SENSOR (no sensor can be used; text is empty, or what the question
         alone suggests where the node is so set), UNKNOWN (what the sensors tell does not answer it) or
-        REFUSED (a condition of the question is not met); see its ``error``.
+        REFUSED (a requirement of the question is not met); see its ``error``.
         Raises RequestError, with the Answer as response, where the question is rejected or has failed.
         """
         return self._wait(lambda: self._robot.ask(

@@ -18,11 +18,11 @@ from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence
-from mpnp_ros.serving.conditions import not_met, too_old, unmet
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.requirements import not_met, too_old, unmet
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Responder:
         """Return the answer; REJECTED only if the method refuses the question.
 
         NO_SENSOR if no sensor can be used, or none looks in the direction of the question; UNKNOWN if the
-        counts cannot answer it; REFUSED if a condition of the question is not met.
+        counts cannot answer it; REFUSED if a requirement of the question is not met.
         """
         tokens, started = self._board.usable(), time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)

@@ -73,7 +73,8 @@ class TokenMemory:
 def _halved(tokens: ModalityTokens) -> ModalityTokens:
     """Return tokens in half precision, without what an answer does not need."""
     most = np.finfo(np.float16).max
-    return replace(tokens, values=tokens.values.clip(-most, most).astype(np.float16), concerns=())
+    return replace(tokens, values=tokens.values.clip(-most, most).astype(np.float16), concerns=(),
+                   boxes=tokens.boxes[:0])
 
 
 def _size(tokens: ModalityTokens | None) -> int:

@@ -63,8 +63,8 @@ class Question:
     period: seconds, the shortest time between two answers of a standing question.
     lease: seconds after which a standing question is withdrawn unless it is asked again; 0: never.
     condition: of events.  on_change: whether answers that say the same as the one before are left out.
-    max_age, require, refuse_below: conditions, without which the question is refused: seconds up to which the
-    data of a modality counts (0: any), modalities that the answer must rest on, and the least confidence.
+    max_age, require, refuse_below: requirements, without which the question is refused: seconds up to which
+    the data of a modality counts (0: any), modalities that the answer must rest on, the least confidence.
     """
 
     text: str

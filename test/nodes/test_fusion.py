@@ -334,13 +334,13 @@ def test_every_way_of_asking_says_that_an_answer_would_rest_on_nothing(busy, goa
     busy.answers.wait(1, where=lambda answer: answer.id == 'standing' and answer.status == Answer.OK)
 
 
-def test_conditions_are_obeyed_and_influence_is_told_by_every_way_of_asking(busy):
-    def asked(status: int = Answer.OK, **conditions: Any) -> Answer:
+def test_requirements_are_obeyed_and_influence_is_told_by_every_way_of_asking(busy):
+    def asked(status: int = Answer.OK, **required: Any) -> Answer:
         """An answer of a status, with fresh tokens of both modalities."""
         def answer() -> Answer | None:
             for modality in ('camera', 'lidar'):
                 busy.offer(modality)
-            found = busy.ask(choices=CHOICES, **conditions)
+            found = busy.ask(choices=CHOICES, **required)
             return found if found.status == status and (status or len(found.used_modalities) == 2) else None
 
         return busy.wait(answer)

@@ -1,4 +1,4 @@
-"""Conditions of a question: how old data may be, what the answer must rest on, and how sure it must be."""
+"""Requirements of a question: how old data may be, what the answer must rest on, and how sure it must be."""
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""Conditions of a question: answered so, or refused in words that say what is missing and by how much."""
+"""Requirements of a question: answered so, or refused in words that say what is missing and by how much."""
 from __future__ import annotations
 
 import math
@@ -8,8 +8,8 @@ import pytest
 
 from mpnp_ros.methods.questions import Counted
 from mpnp_ros.serving.answers import Status
-from mpnp_ros.serving.conditions import not_met, too_old, unmet
 from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.requirements import not_met, too_old, unmet
 from mpnp_ros.tokens import SECTORS
 
 CLOSED = ('no', 'yes')
@@ -20,8 +20,8 @@ def counted(modality: str, covered: float) -> Counted:
     return Counted(modality, np.ones(SECTORS, bool), math.inf, 'car', 1., .5, covered)
 
 
-def ask(bench, **conditions):
-    return bench.server.ask(Question('q', CLOSED, **conditions)).result(WAIT)
+def ask(bench, **required):
+    return bench.server.ask(Question('q', CLOSED, **required)).result(WAIT)
 
 
 def test_what_is_too_old_is_left_out_and_named():
@@ -54,13 +54,13 @@ def test_an_answer_that_is_not_sure_enough_is_refused_by_how_much():
     assert not_met(Question('q', refuse_below=.75), .75, []) == ''
 
 
-@pytest.mark.parametrize(('conditions', 'words'), [
+@pytest.mark.parametrize(('required', 'words'), [
     ({'max_age': -1.}, 'max_age of a question is -1.0 s'), ({'max_age': math.nan}, 'max_age'),
     ({'refuse_below': 1.5}, 'refuse_below of a question is 1.5; it must be 0 to 1'),
     ({'refuse_below': math.nan}, 'refuse_below'), ({'require': ('',)}, 'the require of a question is empty'),
     ({'require': tuple(map(str, range(40)))}, 'requires 40 modalities; at most 32')])
-def test_wrong_conditions_are_rejected_in_words(bench, conditions, words):
-    answer = ask(bench, **conditions)
+def test_wrong_requirements_are_rejected_in_words(bench, required, words):
+    answer = ask(bench, **required)
     assert answer.status is Status.REJECTED and words in answer.error
 
 
@@ -88,7 +88,7 @@ def test_the_server_answers_so_or_refuses(bench):
     assert ask(bench).status is Status.NO_SENSOR
 
 
-def test_a_standing_question_keeps_its_conditions(bench):
+def test_a_standing_question_keeps_its_requirements(bench):
     bench.plug('camera')
     bench.offer('camera')
     answer = bench.server.ask(Question('q', CLOSED, 's', True, refuse_below=.9)).result(WAIT)
