@@ -11,8 +11,10 @@ import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from mpnp_ros.cli.answer_pictures import save_pictures
 from mpnp_ros.cli.arguments import add_namespace, count, not_negative, positive, share
 from mpnp_ros.cli.output import finite
 from mpnp_ros.cli.session import connected
@@ -50,6 +52,9 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='seconds to wait for the node and for an answer (default: %(default)s)')
     parser.add_argument('-v', '--verbose', action='store_true',
                         help='print what was counted, by which sensor, and what the answer rests on')
+    parser.add_argument('--pictures', type=Path, metavar='FOLDER',
+                        help='draw what the answer rests on into the newest images of its views, where its '
+                             'tokens have boxes (encoder.tokens: detections)')
     parser.add_argument('--json', action='store_true', help='one JSON object per answer')
     add_namespace(parser)
 
@@ -77,7 +82,10 @@ def run(arguments: Namespace) -> int:
             answer = update.answer
         except RequestError as error:
             answer = error.response
+        pictures = save_pictures(robot.node, answer, arguments.pictures) if arguments.pictures else {}
     show(answer, arguments.json, printer, arguments.verbose)
+    for view, said in pictures.items():
+        print(f'mpnp ask: {view}: {said}', file=sys.stderr, flush=True)
     return EXIT_CODES.get(answer.status, 1)
 
 

@@ -270,7 +270,7 @@ def test_a_fusion_node_that_dies_while_it_answers_is_noticed(ros, report, monkey
     with double, pytest.raises(NotAnsweringError, match='has gone before it answered'):
         ask.run(Namespace(namespace='/test', question='moving?', choices=[], standing=False, period=0.,
                           max_new_tokens=0, timeout=30., json=True, max_age=0., require=[],
-                          refuse_below=0.))
+                          refuse_below=0., pictures=None))
 
 
 def test_an_error_goes_to_stderr(capsys):
