@@ -64,7 +64,9 @@ def run(given: Any) -> None:
     sources = {PAINTED: painted_cases(given.frames, most)}
     if given.root:
         sources[REAL] = real_cases(given.root, most)
-    results: dict[str, Any] = {'machine': machine_text(), 'threads': torch.get_num_threads()}
+    results: dict[str, Any] = {
+        'machine': machine_text(), 'threads': torch.get_num_threads(),
+        'options': f'--of-each-type {given.of_each_type} --calibration {given.calibration}'}
     for name, cases in sources.items():
         results[name] = measure(method, cases, cases[::max(1, given.calibration)])
         print(name, json.dumps(results[name]), flush=True)
@@ -97,7 +99,7 @@ def measure(method: Method, cases: Sequence[Case], some: Sequence[Case]) -> dict
 
 def page(results: Mapping[str, Any]) -> str:
     """The Markdown page."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, f'Options: `{results["options"]}`.\n']
     for name in (PAINTED, REAL):
         if name in results:
             parts += _section(name, results[name])
@@ -147,7 +149,7 @@ asked, or does not know the category that is asked about; the encoder says so wi
 modality closed. *Support* is that between the modality alone and none. An AUROC of 1 means that every blind
 sensor has a lower value than every sensor that sees. The last column is the distance to the text alone,
 without any link: links that see nothing still pass on what they have learned of such questions, so it does
-not tell seen from guessed.
+not tell seen from guessed. Two sensors that tell the same have little influence each, and full support.
 """
 
 if __name__ == '__main__':

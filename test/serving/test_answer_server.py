@@ -199,7 +199,8 @@ def test_a_failure_is_answered_and_serving_goes_on(bench, failure, reason, quest
 
 
 def test_not_a_number_is_a_failure_not_an_answer(bench):
-    bench.method.answer = lambda asked, tokens: Reply('yes', math.nan, (math.nan, math.nan), (), 0.)
+    bench.method.answer = lambda asked, tokens, influence: Reply(
+        'yes', math.nan, (math.nan, math.nan), (), 0.)
     answer = bench.server.ask(CLOSED).result(WAIT)
     assert answer.status is Status.FAILED
     assert 'roll the links back' in answer.error
@@ -258,7 +259,7 @@ def test_a_cancel_that_the_method_does_not_heed_still_leaves_no_answer(bench):
     bench.offer('camera')
     answered = bench.method.answer
 
-    def answer_and_be_cancelled(prepared, tokens):
+    def answer_and_be_cancelled(prepared, tokens, influence):
         reply = answered(prepared, tokens)
         inquiry.cancel()
         return reply

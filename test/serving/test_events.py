@@ -110,7 +110,7 @@ def yes(make_bench, monkeypatch):
     bench.events = events
     bench.plug('camera')
 
-    def reply(prepared, tokens):
+    def reply(prepared, tokens, influence):
         value = float(tokens['camera'].values[0, 0])
         return Reply(
             'yes' if value > 0.5 else 'no', max(value, 1 - value), (1 - value, value), ('camera',), 0.0
