@@ -12,14 +12,14 @@ from mpnp_ros.bags.player import BagPlayer
 from mpnp_ros.bags.questions import TOPIC, TYPE_NAME, read_questions
 from mpnp_ros.errors import BagError
 
-ADDED = ('max_age', 'require', 'refuse_below')
+ADDED = ('condition', 'on_change', 'max_age', 'require', 'refuse_below')
 PACKAGE = 'mpnp_ros/msg'
 
 
 def write(path: Path, storage: StoragePlugin, without: tuple[str, ...]) -> None:
     """A bag of labelled questions, whose Question has not some of its fields."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name in ('Question', 'LabelledQuestion', 'LabelledQuestions'):
+    for name in ('Condition', 'Question', 'LabelledQuestion', 'LabelledQuestions'):
         lines = (definitions_folder() / f'{name}.msg').read_text('utf-8').splitlines()
         kept = [line for line in lines if line.partition('#')[0].split()[1:2] not in [[it] for it in without]]
         store.register(get_types_from_msg('\n'.join(kept), f'{PACKAGE}/{name}'))
