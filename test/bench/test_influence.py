@@ -89,10 +89,10 @@ def test_with_the_shipped_links_influence_and_grounding_hold_on_held_out_frames(
         meaning = Meaning('count', Description(category, None), rng.choice(('front', 'back left', None)))
         where = f' to the {meaning.direction} of me' if meaning.direction else ''
         cases.append(Case(f'How many {category}s are there{where}?', 'count', '', meaning, {
-            name: noisy(street(seed), draw, name) for name in (FIRST, SECOND)}))
+            name: noisy(street(seed, 16), draw, name) for name in (FIRST, SECOND)}))
     told = rests_on_sensor(method, cases)
     assert told['one sensor']['all']['influence'] > .95
     assert told['two sensors']['all']['support'] > .95
     for found in faithfulness(method, cases).values():
         for change in (found['1'], found['3']):
-            assert change['named'] > 2 * change['others'] and change['more'] > .75
+            assert change['named'] > 5 * change['others'] and change['more'] > .6
