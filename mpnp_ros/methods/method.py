@@ -148,6 +148,13 @@ class Method(ABC):
         reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
         return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
 
+    def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
+        """Return the modalities among the tokens that have a say in the answer, sorted.
+
+        A method may leave out those whose links say that they cannot answer the question.
+        """
+        return _used(self._connections.snapshot(), tokens)
+
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
         return self._answer_batch(questions, tokens, self._connections.snapshot(), Evidence())
@@ -168,10 +175,10 @@ class Method(ABC):
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
         replies = []
-        for question, row, frame in zip(batch.questions, shares, tokens, strict=True):
+        for place, (question, row, frame) in enumerate(zip(batch.questions, shares, tokens, strict=True)):
             best = max(range(len(row)), key=row.__getitem__)
-            replies.append(Reply(question.choice_tree.choices[best], row[best], row,
-                                 _used(connections, frame), seconds))
+            used = tuple(name for name in _used(connections, frame) if evidence.has_say(name, place))
+            replies.append(Reply(question.choice_tree.choices[best], row[best], row, used, seconds))
         return replies
 
     def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,

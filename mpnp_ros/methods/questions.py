@@ -66,13 +66,20 @@ class Evidence:
     alone: whether the prefix is of a single question; only then are `counted` and `answerable` filled in.
     counted: of every reader first all its sensors together, then each of several.  answerable: probability
     that counts can answer the question at all; 1 where no link counts.  temperature: [B], divisor of the
-    log-probabilities of answers, or None.
+    log-probabilities of answers, or None.  silent: for modalities whose reader cannot answer every question
+    while another one can, the questions in which they have no say, bool [B].
     """
 
     alone: bool = False
     counted: list[Counted] = field(default_factory=list)
     answerable: float = 1.
     temperature: torch.Tensor | None = None
+    silent: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def has_say(self, modality: str, row: int) -> bool:
+        """Return whether a modality has a say in the question of a row."""
+        silent = self.silent.get(modality)
+        return silent is None or not bool(silent[row if len(silent) > 1 else 0])
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nodes.services import GoalServer, create_deferred_service, then
 from mpnp_ros.options import Change, option
+from mpnp_ros.questions.subjects import all_answers
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
@@ -80,7 +81,7 @@ INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 SHIPPED, AUTO = 'shipped', 'auto'
-NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
+NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS, 'all': all_answers()}
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ class FusionOptions(ManagedOptions):
               f'at its next start. {AUTO}: in the state folder; an empty name: none',
         change=Change.CONFIGURE)
     choices: str = option(
-        'nuscenes_qa',
-        'named list of answers for questions without choices; empty: none, the answer is generated',
+        'all',
+        'named list of answers for questions without choices; nuscenes_qa: the 30 of NuScenes-QA; all: also '
+        'those about own motion and sounds; empty: none, the answer is generated',
         choices=tuple(NAMED_CHOICES), change=Change.LIVE)
     answer_without_sensors: bool = option(
         False,

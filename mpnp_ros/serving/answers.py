@@ -201,6 +201,10 @@ class Responder:
     def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
         question = inquiry.question
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
+        if len(heard) > 1:
+            with interruptible(lambda: inquiry.cancelled):
+                asked = self._method.prepare(question.text, question.choices)
+                heard = {name: heard[name] for name in self._method.answering(asked, heard)}
         lacking, doubt = self._lacking(question.text, tokens, heard)
         if lacking:
             blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}

@@ -27,13 +27,12 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED, CountingPooling
+from mpnp_ros.methods.mpnp.counting import EDGES, CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.phrasing import Meaning
-from mpnp_ros.questions.vocabulary import ANSWERS, THING
-from mpnp_ros.questions.wording import TYPES
+from mpnp_ros.questions.vocabulary import THING
 from mpnp_ros.training.batches import BatchPlan
 from mpnp_ros.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from mpnp_ros.training.painted_questions import PaintedDataset, target_of
@@ -101,12 +100,15 @@ class ReaderTraining:
         self.method, self.modality, self.data = method, modality, data
         self.config = config or ReaderConfig()
         self.folder = None if checkpoint is None else Path(checkpoint)
+        self.answers = tuple(dict.fromkeys(
+            answer for example in data.dataset.examples for answer in example.choices))
+        self.kinds = tuple(sorted({meaning.type for meaning in data.meanings.values()}))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             width = self.link.config.entries * self.link.config.pooling_width
-            self.classifier = nn.Linear(width, len(ANSWERS)).to(method.lm.device)
-            self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width, len(TYPES)).to(
-                method.lm.device)
+            self.classifier = nn.Linear(width, len(self.answers)).to(method.lm.device)
+            self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width,
+                                   len(self.kinds)).to(method.lm.device)
         self.examples = data.dataset.examples
         self.texts, self.beyond = tuple(data.meanings), data.beyond
         self._targets: dict[Meaning, tuple[torch.Tensor, ...]] = {}
@@ -192,7 +194,7 @@ class ReaderTraining:
                                        for example in batch], self.method.lm.device)
             known, pooling = asked[:len(batch)], self.pooling
             entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
-            answers = torch.tensor([ANSWERS.index(example.answer) for example in batch],
+            answers = torch.tensor([self.answers.index(example.answer) for example in batch],
                                    device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)
                     + self.config.meaning * self._meaning_loss(texts, asked))
@@ -208,7 +210,7 @@ class ReaderTraining:
         """Return the loss of meanings, of question types and of answerability by counts."""
         meanings = [self.data.meanings[text] for text in texts]
         together = (torch.stack(parts) for parts in zip(*map(self._target, meanings), strict=True))
-        types = torch.tensor([TYPES.index(meaning.type) for meaning in meanings], device=asked.device)
+        types = torch.tensor([self.kinds.index(meaning.type) for meaning in meanings], device=asked.device)
         known, pooling = asked[:len(texts)], self.pooling
         answerable = (torch.arange(len(asked), device=asked.device) < len(texts)).float()
         return (pooling.supervision(known, *together) + cross_entropy(self.types(known.flatten(1)), types)
@@ -247,10 +249,10 @@ class ReaderTraining:
         """Return what the probes should learn of a meaning, see CountingPooling.supervision."""
         if meaning not in self._targets:
             distances = np.array(EDGES) - EDGES[0] / 2
-            *where, things = target_of(meaning, sector_azimuths(), distances)
+            *where, things = target_of(meaning, sector_azimuths(), distances, self.pooling.supervised)
             sorts = np.array([self.pooling.sort_index(None if thing.category == THING else thing.category,
                                                       thing.status) for thing in things])
-            self._targets[meaning] = tuple(torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
+            self._targets[meaning] = tuple(torch.from_numpy(part).to(self.method.lm.device)
                                            for part in (*where, sorts))
         return self._targets[meaning]
 

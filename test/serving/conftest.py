@@ -41,7 +41,8 @@ class FakeMethod:
 
     Like a real one it refuses tokens that do not fit its links, and it computes on one thread only.
     gate: cleared, it makes the method wait, so that tests decide when an answer is made.
-    failures: raised by the next answers, one each.  deaf: modalities whose links have no say.
+    failures: raised by the next answers, one each.  deaf: modalities whose links are closed.  silent:
+    modalities whose links cannot answer the questions.
     """
 
     name = 'fake'
@@ -51,12 +52,16 @@ class FakeMethod:
         self.threads: set[int] = set()
         self.failures: list[Exception] = []
         self.deaf: set[str] = set()
+        self.silent: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
 
     def prepare(self, question: str, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         return question, tuple(choices)
+
+    def answering(self, prepared: tuple, tokens: Mapping[str, ModalityTokens]) -> tuple[str, ...]:
+        return tuple(sorted(set(tokens) - self.silent))
 
     def answer(self, prepared: tuple, tokens: Mapping[str, ModalityTokens]) -> Reply:
         self._compute(tokens)

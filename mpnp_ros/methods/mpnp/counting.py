@@ -33,8 +33,6 @@ EDGES = tuple(2.5 * step for step in range(1, 21))
 """Distances, metres, at which windows may end; those between are blends."""
 DISTANCES = 2.0
 """Metres over which a distance passes from one side of an edge to the other."""
-SUPERVISED = 2
-"""The first probes, which training may supervise with the meaning of the question."""
 
 
 class Counts(NamedTuple):
@@ -217,10 +215,13 @@ class CountingPooling(nn.Module):
     """Counts -> M entries for each question, which aligners turn into keys and values."""
 
     def __init__(self, channels: Sequence[str], text_width: int, width: int, entries: int, layers: int,
-                 heads: int, harmonics: int, probes: int, by_sort: bool = True) -> None:
-        """channels: "category: status" or "category" each."""
+                 heads: int, harmonics: int, probes: int, by_sort: bool = True, supervised: int = 2) -> None:
+        """channels: "category: status" or "category" each.
+
+        supervised: the first probes, which training may supervise with the meaning of the question.
+        """
         super().__init__()
-        self.channels = tuple(channels)
+        self.channels, self.supervised = tuple(channels), supervised
         self.probes = Probes(self.channels, text_width, probes, width, layers, heads, harmonics, by_sort)
         sorts = sort_groups(self.channels).shape[1]
         features = NUMBERS + 3 + len(channels) + sorts
@@ -228,7 +229,7 @@ class CountingPooling(nn.Module):
                                     nn.Linear(width, width))
         self.combine = nn.Sequential(nn.Linear(2 * probes * width + sorts, 2 * width), nn.GELU(),
                                      nn.Linear(2 * width, entries * width))
-        plain = SUPERVISED * features + sorts
+        plain = supervised * features + sorts
         self.choose = nn.Linear(probes * width, plain)
         self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
@@ -272,7 +273,7 @@ class CountingPooling(nn.Module):
                              shares, tally.covered[..., None]], -1)
         alike = shares[:, 0] * shares[:, 1]
         found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), alike], -1)
-        plain = torch.cat([numbers[:, :SUPERVISED].flatten(1), alike], -1)
+        plain = torch.cat([numbers[:, :self.supervised].flatten(1), alike], -1)
         entries = self.combine(found) + self.straight(plain * (1 + self.choose(asked.flatten(1))))
         return self.norm(entries.unflatten(-1, (self.entries, -1)))
 
@@ -283,7 +284,7 @@ class CountingPooling(nn.Module):
         around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
         within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
         found: list[Counted] = []
-        for probe in range(SUPERVISED):
+        for probe in range(self.supervised):
             beyond = (~within[probe]).nonzero()
             chosen = [names[channel] for channel in (tally.masks[0, probe] > 0.5).nonzero()[:, 0].tolist()]
             count = Counted(modality, around[probe].cpu().numpy(),
@@ -300,12 +301,17 @@ class CountingPooling(nn.Module):
         return self.answerable(asked.flatten(1))[:, 0]
 
     def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
-        """Add up the counts that the probes [B, K, width] ask for."""
+        """Add up the counts that the probes [B, K, width] ask for.
+
+        Tokens without a direction are spread over all directions, as in the fusion of several sensors.
+        """
         there = counts.numbers
-        windows = self.probes.directions(asked, counts.azimuth) * self.probes.reaches(asked, counts.distance)
+        around = self.probes.directions(asked, sector_centres(there.device)[None])
+        windows = torch.where(counts.azimuth.isnan()[:, None], around.mean(-1, keepdim=True),
+                              self.probes.directions(asked, counts.azimuth))
+        windows = windows * self.probes.reaches(asked, counts.distance)
         masks = self.probes.masks(asked)
         each = (masks @ there.mT) * windows
-        around = self.probes.directions(asked, sector_centres(there.device)[None])
         covered = ((around @ counts.covered) * masks).sum(-1)
         return Tally(windows, masks, each.sum(-1), number_probabilities(each), (windows @ there) * masks,
                      covered / (around.sum(-1) * masks.sum(-1) + 1e-6))
@@ -323,11 +329,11 @@ class CountingPooling(nn.Module):
                     sorts: torch.Tensor) -> torch.Tensor:
         """Return the loss of the first probes against the meaning of the questions, a mean over B.
 
-        asked: probes [B, K, width] that choose by sort.  directions: [B, SUPERVISED, SECTORS], 0 or 1.
-        reaches: [B, SUPERVISED, len(EDGES)], 0 or 1, of distances half an edge below each edge.  sorts: int64
-        [B, SUPERVISED, 2], see :meth:`sort_index`.
+        asked: probes [B, K, width] that choose by sort.  directions: [B, S, SECTORS], 0 or 1, of the S supervised
+        ones.  reaches: [B, S, len(EDGES)], 0 or 1, of distances half an edge below each edge.  sorts: int64
+        [B, S, 2], see :meth:`sort_index`.
         """
-        asked, probes = asked[:, :SUPERVISED], self.probes
+        asked, probes = asked[:, :self.supervised], self.probes
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
         around = sector_centres(asked.device)[None]
         return (binary_cross_entropy(probes.directions(asked, around), directions)

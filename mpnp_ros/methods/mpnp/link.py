@@ -21,7 +21,8 @@ from mpnp_ros.tokens import SECTORS
 #: Options that a link and the one it starts from have in common.
 SAME_AT_START = (
     'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
-    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes')
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes',
+    'supervised')
 
 #: Modules that links share when they count together; each keeps its own worth.
 READER = ('pooling', 'key_aligner', 'value_aligner')
@@ -167,7 +168,7 @@ class LatentLink(Link):
         self.pooling: CountingPooling | QuestionPooling | None = None
         if counting:
             self.pooling = CountingPooling(config.channels, *pooling_sizes, config.probes,
-                                           config.masks == 'sorts')
+                                           config.masks == 'sorts', config.supervised)
         elif config.pooling == 'question':
             self.pooling = QuestionPooling(config.token_width, *pooling_sizes, config.additive)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,12 +17,16 @@ from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.counting import CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
-from mpnp_ros.methods.questions import Evidence, Tokens, question_states
+from mpnp_ros.methods.questions import AskedQuestion, Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
                  'worth': ('worth.*',), 'aligners': ('*_aligner.*',)}
+
+
+Reading = list[tuple[LatentLink, TokenBatch]]
+"""Links that share a reader, with their tokens."""
 
 
 class LatentConnections(Connections):
@@ -42,25 +47,76 @@ class LatentConnections(Connections):
         tokens: modality -> TokenBatch (or a tuple of its first fields).  Modalities without a link, and links
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
         with question pooling.  evidence: filled in by links that count.
+
+        A reader has no say in a question that it says it cannot answer while another one can: its links are
+        then as if not plugged.
         """
         parts: dict[int, list[BlockPrefix]] = {}
-        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}  # links that count, by their reader
         for modality, link in self._links.items():
             if link.config.pooling == 'counting':
-                if modality in tokens and bool(link.gates.any()):
-                    readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
                 continue
             if link.soft_tokens is None and modality not in tokens:
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(part)
-        for group in readers.values():
+        readers = self._readers(tokens)
+        for group, silent in zip(readers, self._silent(readers, question), strict=True):
+            warmth = None if evidence is None else evidence.temperature
+            if evidence is not None and silent is not None:
+                evidence.silent.update((link.config.modality, silent) for link, _ in group)
+            if silent is not None and bool(silent.all()):
+                continue
             for block, part in self._fused(group, question, evidence).items():
+                if silent is not None:
+                    part = replace(part, log_gate=torch.where(
+                        silent[:, None, None], -torch.inf, part.log_gate))
                 parts.setdefault(block, []).append(part)
+            if evidence is not None and evidence.temperature is not None and silent is not None:
+                before = torch.zeros_like(evidence.temperature) if warmth is None else warmth
+                evidence.temperature = torch.where(silent, before, evidence.temperature)
+        if evidence is not None and evidence.temperature is not None:  # 0 where nothing counts
+            evidence.temperature = torch.where(evidence.temperature > 0, evidence.temperature, 1.)
         return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
 
-    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
+    def silent(self, tokens: Mapping[str, TokenBatch], question: QuestionStates | None) -> frozenset[str]:
+        """Return the modalities that have no say in any of the questions, see :meth:`prefix`."""
+        readers = self._readers(tokens)
+        return frozenset(link.config.modality
+                         for group, silent in zip(readers, self._silent(readers, question), strict=True)
+                         if silent is not None and bool(silent.all()) for link, _ in group)
+
+    @property
+    def several_readers(self) -> bool:
+        """Whether links count by readers that differ."""
+        return len({id(link.pooling) for link in self._links.values()
+                    if link.config.pooling == 'counting'}) > 1
+
+    def _readers(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]]) -> list[Reading]:
+        """Return the open links that count, with their tokens, by their reader."""
+        readers: dict[int, Reading] = {}
+        for modality, link in self._links.items():
+            if link.config.pooling == 'counting' and modality in tokens and bool(link.gates.any()):
+                readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+        return list(readers.values())
+
+    @torch.no_grad()
+    def _silent(self, readers: Sequence[Reading],
+                question: QuestionStates | None) -> list[torch.Tensor | None]:
+        """Return for each reader the texts in which it has no say, bool [B]; None: it has one in all."""
+        if len(readers) < 2 or question is None:
+            return [None] * len(readers)
+        able = []
+        for group in readers:
+            pooling = group[0][0].pooling
+            assert isinstance(pooling, CountingPooling)
+            asked = pooling.asked(question, group[0][0].config.question_block)
+            there = [(link.columns(batch) > -torch.inf).any(0) for link, batch in group]
+            able.append((pooling.can_answer(asked) > 0) & torch.stack(torch.broadcast_tensors(*there)).any(0))
+        any_able = torch.stack(able).any(0)
+        return [~own & any_able for own in able]
+
+    def _fused(self, group: Reading, question: QuestionStates | None,
                evidence: Evidence | None) -> dict[int, BlockPrefix]:
         """Return one prefix for the links of a reader: their counts are fused; the most open gate holds."""
         reader = group[0][0]
@@ -120,17 +176,38 @@ class Mpnp(Method):
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
-        blocks, states = connections.question_blocks, None
-        if blocks and len(questions) == 1 and not torch.is_grad_enabled():
-            # A single question may be asked again of every frame, so its states are kept with it.
-            made_by, states = self._kept.get(questions[0], (None, None))
-            if states is None or made_by != (self.lm, blocks):
-                states = question_states(self.lm, questions, blocks)
-                self._kept[questions[0]] = (self.lm, blocks), states
-        elif blocks:
-            states = question_states(self.lm, questions, blocks)
+        states = self._states(questions, connections)
         prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
         return PrefixCompletion(self.lm, prefix)
+
+    @torch.no_grad()
+    def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
+        """See Method."""
+        connections = self._connections.snapshot()
+        assert isinstance(connections, LatentConnections)
+        used = super().answering(question, tokens)
+        if not connections.several_readers or len(used) < 2:
+            return used
+        states = self._states(self._batch([question], connections).questions, connections)
+        silent = connections.silent(self.frames([tokens], connections), states)
+        return tuple(name for name in used if name not in silent)
+
+    def _states(self, questions: Sequence[PreparedQuestion],
+                connections: LatentConnections) -> QuestionStates | None:
+        """Return the states that links read of questions; None if they read none.
+
+        A single question may be asked again of every frame, so its states are kept with it.
+        """
+        blocks = connections.question_blocks
+        if not blocks:
+            return None
+        if len(questions) > 1 or torch.is_grad_enabled():
+            return question_states(self.lm, questions, blocks)
+        made_by, states = self._kept.get(questions[0], (None, None))
+        if states is None or made_by != (self.lm, blocks):
+            states = question_states(self.lm, questions, blocks)
+            self._kept[questions[0]] = (self.lm, blocks), states
+        return states
 
 
 SPEC = MethodSpec(

@@ -1,0 +1,117 @@
+"""Training of links to own motion and to sounds, on painted frames; no sensor is needed.
+
+The reader learns words and numbers without the upper blocks of the language model, then the aligners learn to
+pass on what it counts, and last the temperature of answers is fitted.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mpnp_ros.files import cached_folder
+from mpnp_ros.llm.language_model import LanguageModel
+from mpnp_ros.llm.question_files import QuestionFiles
+from mpnp_ros.methods.link_files import Provenance, load_link
+from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.registry import create_method
+from mpnp_ros.questions.subjects import MOTION, SOUNDS, States, all_answers
+from mpnp_ros.training.batches import PreparedQuestions
+from mpnp_ros.training.calibration import fit_temperature
+from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
+from mpnp_ros.training.painted_states import MotionPainter, SoundPainter
+from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
+from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep
+
+LICENCE = 'Apache-2.0 (trained on painted tokens, without recordings)'
+PAINTERS: dict[str, type[MotionPainter | SoundPainter]] = {
+    MOTION.name: MotionPainter, SOUNDS.name: SoundPainter}
+TRAINING, VALIDATION, TEST = 0, 1, 2
+"""Seeds of painted frames."""
+Show = Callable[[str, TrainingStep], None]
+
+
+@dataclass(frozen=True)
+class SubjectRecipe:
+    """How the link of a subject is made.
+
+    link: options of the link.  frames: painted.  wordings, beyond: texts for learning words only.
+    """
+
+    link: dict[str, Any]
+    frames: int = 3000
+    per_kind: int = 5
+    of_each_type: int = 4000
+    wordings: int = 5000
+    beyond: int = 3000
+    reader: ReaderConfig = field(default_factory=lambda: ReaderConfig(
+        word_steps=800, word_batch=128, number_steps=1000, number_batch=64, beyond=3))
+    aligners: TrainerConfig = field(default_factory=lambda: TrainerConfig(
+        steps=250, batch=64, learning_rate=2e-3, modality_dropout=0., part='aligners', warm_up=50,
+        checkpoint_every=250))
+    calibrated_on: int = 300
+
+
+SIZES = {'last': 8, 'pooling': 'counting', 'pooling_width': 64, 'pooling_heads': 4, 'hidden': 96, 'entries': 3}
+RECIPES = {
+    MOTION.name: SubjectRecipe({**SIZES, 'probes': 3, 'harmonics': 2}),
+    SOUNDS.name: SubjectRecipe({**SIZES, 'probes': 6, 'supervised': 6})}
+
+
+class SubjectStudy:
+    """Links and painted questions of all subjects in one folder; finished work is kept.
+
+    show: called after every step with the name of the training.
+    """
+
+    def __init__(self, lm: LanguageModel, folder: Path, show: Show = lambda name, step: None) -> None:
+        self.lm, self.folder, self.show = lm, folder, show
+        self.store = LinkStore(folder / 'links')
+        self._texts: dict[str, torch.Tensor] = {}
+
+    def painted(self, subject: States, seed: int, frames: int, per_kind: int, of_each_type: int,
+                **options: Any) -> PaintedDataset:
+        """Return questions about painted frames, with the answers of all subjects as choices."""
+        painter = PAINTERS[subject.name](seed)
+        place = self.folder / 'questions' / f'{subject.name}-{seed}'
+        place.parent.mkdir(parents=True, exist_ok=True)
+
+        def build(empty: Path) -> None:
+            painted_questions(map(painter.paint, range(frames)), seed, per_kind, of_each_type, subject=subject,
+                              choices=all_answers(), **options).write(empty)
+
+        source = f'{frames} {per_kind} {of_each_type} {sorted(options.items())}'
+        return PaintedDataset.load(cached_folder(place, source, build))
+
+    def link(self, subject: States, seed: int = 0) -> Method:
+        """Return a method with the link of a subject plugged, trained or from the store."""
+        method, recipe = create_method('mpnp', self.lm), RECIPES[subject.name]
+        if stored := self.store.latest(subject.name):
+            method.plug(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
+            return method
+        torch.manual_seed(seed)
+        method.plug(method.new_link(subject.name, PAINTERS[subject.name].encoder, len(subject.channels),
+                                    channels=subject.channel_names, **recipe.link))
+        data = self.painted(subject, TRAINING, recipe.frames, recipe.per_kind, recipe.of_each_type,
+                            wordings=recipe.wordings, beyond=recipe.beyond)
+        checkpoint = self.folder / 'training' / subject.name
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        ReaderTraining(method, subject.name, data, recipe.reader.changed(seed=seed), checkpoint / 'reader',
+                       self._texts).run(lambda step: self.show(
+                           f'{subject.name}, {step.stage}', TrainingStep(step.step, step.steps, step.loss, None)))
+        book = PreparedQuestions(method, QuestionFiles())
+        Trainer(method, replace(recipe.aligners, seed=seed), book).fit(
+            data.dataset, progress=lambda step: self.show(f'{subject.name}, aligners', step),
+            checkpoint=checkpoint / 'aligners')
+        held_out = self.painted(subject, VALIDATION, 600, recipe.per_kind, recipe.calibrated_on).dataset
+        fit_temperature(method, subject.name, held_out.examples, book,
+                        lambda example: held_out.frames[example.frame])
+        text = (f'bench.subjects: {recipe.frames} painted frames, {recipe.reader.word_steps} and '
+                f'{recipe.reader.number_steps} steps of the reader, {recipe.aligners.steps} of the aligners, '
+                f'seed {seed}')
+        self.store.save(method.links()[subject.name], Provenance(LICENCE, text))
+        return method
