@@ -5,6 +5,7 @@ pass on what it counts, and last the temperature of answers is fitted.
 """
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,23 +16,27 @@ import torch
 from mpnp_ros.files import cached_folder
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
-from mpnp_ros.methods.link_files import Provenance, load_link
-from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.link_files import Provenance, load_link, read_manifest
+from mpnp_ros.methods.link_store import LinkStore, shipped_links
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.questions.subjects import MOTION, SOUNDS, States, all_answers
+from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS, States, all_answers
+from mpnp_ros.training.answerable import fit_answerable, probes_of, reader_of
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_temperature
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.painted_states import MotionPainter, SoundPainter
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
-from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep
+from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, blind_method
 
 LICENCE = 'Apache-2.0 (trained on painted tokens, without recordings)'
 PAINTERS: dict[str, type[MotionPainter | SoundPainter]] = {
     MOTION.name: MotionPainter, SOUNDS.name: SoundPainter}
 TRAINING, VALIDATION, TEST = 0, 1, 2
 """Seeds of painted frames."""
+OBJECT_TEXTS = 4000
+"""Texts that the reader of objects can answer, and as many others, to learn which ones it can."""
+REFITTED = f'bench.subjects: what it can answer, from {2 * OBJECT_TEXTS} texts'
 Show = Callable[[str, TrainingStep], None]
 
 
@@ -53,10 +58,13 @@ class SubjectRecipe:
     aligners: TrainerConfig = field(default_factory=lambda: TrainerConfig(
         steps=250, batch=64, learning_rate=2e-3, modality_dropout=0., part='aligners', warm_up=50,
         checkpoint_every=250))
+    blind: TrainerConfig = field(default_factory=lambda: TrainerConfig(
+        steps=150, batch=64, learning_rate=1e-3, modality_dropout=0., warm_up=30, checkpoint_every=150))
     calibrated_on: int = 300
 
 
-SIZES = {'last': 8, 'pooling': 'counting', 'pooling_width': 64, 'pooling_heads': 4, 'hidden': 96, 'entries': 3}
+SIZES = {'last': 8, 'pooling': 'counting', 'pooling_width': 64, 'pooling_heads': 4, 'hidden': 96,
+         'entries': 3}
 RECIPES = {
     MOTION.name: SubjectRecipe({**SIZES, 'probes': 3, 'harmonics': 2}),
     SOUNDS.name: SubjectRecipe({**SIZES, 'probes': 6, 'supervised': 6})}
@@ -81,28 +89,66 @@ class SubjectStudy:
         place.parent.mkdir(parents=True, exist_ok=True)
 
         def build(empty: Path) -> None:
-            painted_questions(map(painter.paint, range(frames)), seed, per_kind, of_each_type, subject=subject,
-                              choices=all_answers(), **options).write(empty)
+            painted_questions(map(painter.paint, range(frames)), seed, per_kind, of_each_type,
+                              subject=subject, choices=all_answers(), **options).write(empty)
 
         source = f'{frames} {per_kind} {of_each_type} {sorted(options.items())}'
         return PaintedDataset.load(cached_folder(place, source, build))
 
-    def link(self, subject: States, seed: int = 0) -> Method:
+    def training(self, subject: States) -> PaintedDataset:
+        """Return the training questions of a subject."""
+        recipe = RECIPES[subject.name]
+        return self.painted(subject, TRAINING, recipe.frames, recipe.per_kind, recipe.of_each_type,
+                            wordings=recipe.wordings, beyond=recipe.beyond)
+
+    def link(self, name: str) -> Method:
         """Return a method with the link of a subject plugged, trained or from the store."""
-        method, recipe = create_method('mpnp', self.lm), RECIPES[subject.name]
-        if stored := self.store.latest(subject.name):
+        method = create_method('mpnp', self.lm)
+        if stored := self.store.latest(name):
             method.plug(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
-            return method
+        elif name == OBJECTS.name:
+            self._refit_objects(method)
+        else:
+            self._train(method, {subject.name: subject for subject in (MOTION, SOUNDS)}[name])
+        return method
+
+    def blind(self, subject: States) -> Method:
+        """Return a method with an equal link on learned constants, trained on the same questions."""
+        folder = self.folder / 'training' / f'blind-{subject.name}'
+        method, config = self.link(subject.name), RECIPES[subject.name].blind
+        twin = blind_method(method)
+        Trainer(twin, config, PreparedQuestions(method, QuestionFiles())).fit(
+            self.training(subject).dataset, progress=lambda step: self.show(f'{subject.name}, blind', step),
+            checkpoint=folder)
+        return twin
+
+    def _refit_objects(self, method: Method) -> None:
+        """Plug the shipped link to objects and train which questions it says that it can answer."""
+        shipped = shipped_links()[OBJECTS.name]
+        method.plug(load_link(shipped.path, lm=self.lm, sha256=shipped.sha256))
+        rng = random.Random(TRAINING)
+        can = [OBJECTS.say(OBJECTS.any_meaning(rng), rng) for _ in range(OBJECT_TEXTS)]
+        cannot = [OBJECTS.say_beyond(rng) for _ in range(OBJECT_TEXTS)]
+        texts = [*dict.fromkeys(can + cannot)]
+        probes = probes_of(method, [OBJECTS.name], texts, lambda done, of: self.show(
+            'objects, reading', TrainingStep(done, of, 0., None)))[OBJECTS.name]
+        place = {text: row for row, text in enumerate(texts)}
+        fit_answerable(reader_of(method.links()[OBJECTS.name]), probes[[place[text] for text in can]],
+                       probes[[place[text] for text in cannot]])
+        known = read_manifest(shipped.path).provenance
+        self.store.save(method.links()[OBJECTS.name], replace(known, text=f'{known.text}; {REFITTED}'))
+
+    def _train(self, method: Method, subject: States, seed: int = 0) -> None:
+        """Make the link of a subject, train and keep it."""
+        recipe, data = RECIPES[subject.name], self.training(subject)
         torch.manual_seed(seed)
         method.plug(method.new_link(subject.name, PAINTERS[subject.name].encoder, len(subject.channels),
                                     channels=subject.channel_names, **recipe.link))
-        data = self.painted(subject, TRAINING, recipe.frames, recipe.per_kind, recipe.of_each_type,
-                            wordings=recipe.wordings, beyond=recipe.beyond)
         checkpoint = self.folder / 'training' / subject.name
         checkpoint.mkdir(parents=True, exist_ok=True)
         ReaderTraining(method, subject.name, data, recipe.reader.changed(seed=seed), checkpoint / 'reader',
-                       self._texts).run(lambda step: self.show(
-                           f'{subject.name}, {step.stage}', TrainingStep(step.step, step.steps, step.loss, None)))
+                       self._texts).run(lambda step: self.show(f'{subject.name}, {step.stage}', TrainingStep(
+                           step.step, step.steps, step.loss, None)))
         book = PreparedQuestions(method, QuestionFiles())
         Trainer(method, replace(recipe.aligners, seed=seed), book).fit(
             data.dataset, progress=lambda step: self.show(f'{subject.name}, aligners', step),
@@ -114,4 +160,3 @@ class SubjectStudy:
                 f'{recipe.reader.number_steps} steps of the reader, {recipe.aligners.steps} of the aligners, '
                 f'seed {seed}')
         self.store.save(method.links()[subject.name], Provenance(LICENCE, text))
-        return method

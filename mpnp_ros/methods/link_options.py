@@ -72,7 +72,7 @@ class LinkConfig(Options):
         (), 'what the channels of counting tokens count, e.g. "car: moving" or "barrier"')
     probes: int = option(6, 'sums per question in counting', low=1)
     supervised: int = option(
-        2, 'the first probes, whose meaning is taught; as many as a question has places to be told apart', low=2)
+        2, 'the first probes, whose meaning is taught; as many as places that a question tells apart', low=2)
     masks: str = option(
         'sorts', 'sorts: counting chooses by category and by status; channels: it weighs each channel, as in '
                  'older links', choices=MASKS)

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from mpnp_ros.questions.phrasing import (
-    ANYWHERE,
     Meaning,
     any_meaning,
     grammar,

@@ -102,8 +102,8 @@ def not_known(counted: Sequence[Counted], answerable: float) -> str:
     counted: by all sensors together first.  answerable: probability that counts can answer the question.
     """
     if answerable < CAN_ANSWER:
-        return ('unknown: nothing that the sensors in use tell answers this; ask what is where, how many there '
-                'are or what they do; with an IMU how you move, with microphones what you hear')
+        return ('unknown: nothing that the sensors in use tell answers this; ask what is where, how many '
+                'there are or what they do; with an IMU how you move, with microphones what you hear')
     if counted and not counted[0].covered > TOLD:
         return f'unknown: no sensor in use can tell a {counted[0].sort} there; add one that does'
     return ''

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.poses import Transform
-from mpnp_ros.questions.generator import Fact, Scope, SceneFacts, askable, chosen_facts
+from mpnp_ros.questions.generator import Fact, SceneFacts, Scope, askable, chosen_facts
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.phrasing import REACHES, Meaning
 from mpnp_ros.questions.vocabulary import (
@@ -73,8 +73,8 @@ class PaintedFrame:
             first = named[slots.get('first') or slots.get('things') or slots['thing']]
             second = named[slots['second']] if 'second' in slots else None
             meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
-            in_template = direction is None and reach is None
-            return meaning, fact.answer, rng.choice(TEMPLATES[fact.kind]).format(**slots) if in_template else ''
+            free = direction is not None or reach is not None
+            return meaning, fact.answer, '' if free else rng.choice(TEMPLATES[fact.kind]).format(**slots)
 
         objects = self.frame.objects
         asked = [question(fact) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]

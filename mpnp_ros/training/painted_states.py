@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,8 @@ class MotionPainter:
             values[places] = belief[:len(places)]
             case = int(draw.choice(count, p=belief / belief.sum()))
             there += [(channels[places[case]], NOWHERE)] if case < len(places) else []
-        unknown = () if whole or draw.random() < 0.7 else draw.choice(groups, draw.integers(1, 3), False)
+        unknown = [] if whole or draw.random() < 0.7 else \
+            draw.choice(groups, draw.integers(1, 3), False).tolist()
         return PaintedState(MOTION, _tokens(self.encoder, MOTION, values[None], [NOWHERE], unknown),
                             tuple(there), doubt)
 
@@ -125,15 +126,16 @@ class SoundPainter:
         common = draw.uniform(-math.pi, math.pi)
         often = draw.uniform(0.1, 0.7)
         for place, channel in enumerate(channels):
-            likely = float(draw.random() < often) if doubt == 'hard' else draw.beta(0.5 * often, 0.5 - 0.5 * often)
+            likely = float(draw.random() < often) if doubt == 'hard' else \
+                draw.beta(0.5 * often, 0.5 - 0.5 * often)
             azimuths, shares = self._directions(draw, form, common, doubt)
             rows += [(np.eye(len(channels))[place] * likely * share, azimuth)
                      for azimuth, share in zip(azimuths, shares, strict=True)]
             if draw.random() < likely:
                 there.append((channel, float(draw.choice(azimuths, p=shares / shares.sum()))))
         values, directions = _rows_of(form, rows)
-        unknown = () if whole or draw.random() < 0.75 else \
-            draw.choice([category for category, _ in channels], draw.integers(1, 4), False)
+        unknown = [] if whole or draw.random() < 0.75 else \
+            draw.choice([category for category, _ in channels], draw.integers(1, 4), False).tolist()
         return PaintedState(SOUNDS, _tokens(self.encoder, SOUNDS, values, directions, unknown), tuple(there),
                             doubt)
 
@@ -172,7 +174,7 @@ def _rows_of(form: str, rows: Sequence[tuple[np.ndarray, float]]) -> tuple[np.nd
 
 
 def _tokens(encoder: str, subject: States, values: np.ndarray, azimuths: Sequence[float],
-            unknown: Sequence[str]) -> ModalityTokens:
+            unknown: Collection[str]) -> ModalityTokens:
     """Return tokens in which the channels of some categories are unknown and hold nothing."""
     known = np.array([category not in unknown for category, _ in subject.channels])
     return ModalityTokens(subject.name, encoder, (values * known).astype(np.float32),

@@ -21,10 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import EDGES, CountingPooling
@@ -36,6 +34,7 @@ from mpnp_ros.questions.vocabulary import THING
 from mpnp_ros.training.batches import BatchPlan
 from mpnp_ros.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from mpnp_ros.training.painted_questions import PaintedDataset, target_of
+from mpnp_ros.training.text_states import padded_states, text_states
 
 CHECKPOINT_EVERY = 200
 
@@ -221,29 +220,19 @@ class ReaderTraining:
 
         The states of 40,000 texts take 1 GB in half precision; they are not kept on disk.
         """
-        lm, block, size = self.method.lm, self.link.config.question_block, self.config.word_batch
-        ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)
-               if text not in self._states}
-        ordered = sorted(ids, key=lambda text: len(ids[text]))
-        parts = range(0, len(ordered), size)
-        for number, start in enumerate(parts):
+        block, size = self.link.config.question_block, self.config.word_batch
+        new = [text for text in (*self.texts, *self.beyond) if text not in self._states]
+        for number, part in enumerate(text_states(self.method, new, block, size), 1):
+            for text, states in part:
+                self._states[text] = states.half().clone()
+            progress(ReaderStep('reading', number, -(-len(new) // size), 0.))
             if cancelled():
                 return False
-            texts = ordered[start:start + size]
-            layout = TextLayout.stack([TextLayout.causal(ids[text][None]) for text in texts]).to(lm.device)
-            with torch.no_grad():
-                hidden = lm.run_blocks(lm.embed(layout), layout, 0, block)
-            for text, states in zip(texts, hidden, strict=True):
-                self._states[text] = states[:len(ids[text])].half().clone()
-            progress(ReaderStep('reading', number + 1, len(parts), 0.))
         return True
 
     def _question(self, texts: Sequence[str]) -> Question:
         """Return the padded states of some texts, and their mask."""
-        states = [self._states[text] for text in texts]
-        lengths = torch.tensor([len(rows) for rows in states], device=states[0].device)
-        padded = pad_sequence(states, batch_first=True).float()
-        return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
+        return padded_states([self._states[text] for text in texts])
 
     def _target(self, meaning: Meaning) -> tuple[torch.Tensor, ...]:
         """Return what the probes should learn of a meaning, see CountingPooling.supervision."""

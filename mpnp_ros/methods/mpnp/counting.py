@@ -329,9 +329,9 @@ class CountingPooling(nn.Module):
                     sorts: torch.Tensor) -> torch.Tensor:
         """Return the loss of the first probes against the meaning of the questions, a mean over B.
 
-        asked: probes [B, K, width] that choose by sort.  directions: [B, S, SECTORS], 0 or 1, of the S supervised
-        ones.  reaches: [B, S, len(EDGES)], 0 or 1, of distances half an edge below each edge.  sorts: int64
-        [B, S, 2], see :meth:`sort_index`.
+        asked: probes [B, K, width] that choose by sort; S of them are supervised.  directions: [B, S,
+        SECTORS], 0 or 1.  reaches: [B, S, len(EDGES)], 0 or 1, of distances half an edge below each edge.
+        sorts: int64 [B, S, 2], see :meth:`sort_index`.
         """
         asked, probes = asked[:, :self.supervised], self.probes
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2

@@ -323,15 +323,18 @@ class LatentLink(Link):
             other.pooling, other.key_aligner, other.value_aligner)
 
     def reads_like(self, other: LatentLink) -> bool:
-        """Whether both count, and by readers that are the same in every number."""
+        """Whether both count, and by readers that are the same in every number that counts depend on.
+
+        What tells which questions counts can answer may differ.
+        """
         if not (self.config.pooling == other.config.pooling == 'counting'):
             return False
         if any(getattr(self.config, name) != getattr(other.config, name) for name in SAME_AT_START):
             return False
         if self.pooling is other.pooling:
             return True
-        own, its = ([tensor for name in READER for tensor in getattr(link, name).state_dict().values()]
-                    for link in (self, other))
+        own, its = ([tensor for part in READER for name, tensor in getattr(link, part).state_dict().items()
+                     if not name.startswith('answerable.')] for link in (self, other))
         return all(torch.equal(ours, theirs.to(ours.device)) for ours, theirs in zip(own, its, strict=True))
 
     def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
