@@ -236,7 +236,10 @@ class Responder:
         reply = self._method.answer(asked, tokens)
         answer = replace(blank, text=reply.text, confidence=_proper(reply.confidence), counted=reply.counted,
                          probabilities=tuple(map(_proper, reply.probabilities)))
-        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable)):
+        reason = not_known(reply.counted, reply.answerable)
+        if reply.text == UNKNOWN and not reason:
+            reason = 'unknown: the sensors in use do not tell this'
+        if blank.status == Status.OK and reason:
             return replace(answer, status=Status.UNKNOWN, text=UNKNOWN, error=reason, confidence=0.,
                            probabilities=())
         return answer

@@ -70,6 +70,29 @@ def test_links_that_have_no_say_are_no_sensor(make_bench):
         assert 'camera: all gates of its links are closed' in answer.error
 
 
+def test_a_modality_whose_links_cannot_answer_is_not_used(make_bench):
+    bench = make_bench(without_sensors=lambda: False)
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.offer('camera', **looking_ahead(-33, 33))
+    bench.offer('lidar')
+    bench.method.silent = {'lidar'}
+    for choices in (('no', 'yes'), ()):
+        answer = bench.server.ask(Question('Are there cars in front of me?', choices)).result(WAIT)
+        assert [entry.modality for entry in answer.used] == ['camera'] and answer.status is Status.OK
+    behind = bench.server.ask(Question('Are there cars behind me?', ('no', 'yes'))).result(WAIT)
+    assert behind.status is Status.NO_SENSOR, 'what the other one sees does not help'
+    assert behind.error == 'no sensor looks to the back: camera sees from -35 to 35 deg; add one that does'
+
+
+def test_the_choice_unknown_is_the_status_unknown(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    answer = bench.server.ask(Question('Where does it come from?', ('front', 'unknown'))).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence) == (Status.UNKNOWN, 'unknown', 0.)
+    assert answer.error == 'unknown: the sensors in use do not tell this'
+
+
 def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):
     bench.plug('camera')
     bench.plug('lidar')
