@@ -34,9 +34,9 @@ PAINTERS: dict[str, type[MotionPainter | SoundPainter]] = {
     MOTION.name: MotionPainter, SOUNDS.name: SoundPainter}
 TRAINING, VALIDATION, TEST = 0, 1, 2
 """Seeds of painted frames."""
-OBJECT_TEXTS = 4000
-"""Texts that the reader of objects can answer, and as many others, to learn which ones it can."""
-REFITTED = f'bench.subjects: what it can answer, from {2 * OBJECT_TEXTS} texts'
+CAN, CANNOT = 6000, 4000
+"""Texts that the reader of objects can answer, and others, from which it learns which ones it can."""
+REFITTED = f'bench.subjects: what it can answer, from {CAN + CANNOT} texts'
 Show = Callable[[str, TrainingStep], None]
 
 
@@ -59,7 +59,7 @@ class SubjectRecipe:
         steps=250, batch=64, learning_rate=2e-3, modality_dropout=0., part='aligners', warm_up=50,
         checkpoint_every=250))
     blind: TrainerConfig = field(default_factory=lambda: TrainerConfig(
-        steps=150, batch=64, learning_rate=1e-3, modality_dropout=0., warm_up=30, checkpoint_every=150))
+        steps=100, batch=64, learning_rate=1e-3, modality_dropout=0., warm_up=20, checkpoint_every=100))
     calibrated_on: int = 300
 
 
@@ -127,8 +127,8 @@ class SubjectStudy:
         shipped = shipped_links()[OBJECTS.name]
         method.plug(load_link(shipped.path, lm=self.lm, sha256=shipped.sha256))
         rng = random.Random(TRAINING)
-        can = [OBJECTS.say(OBJECTS.any_meaning(rng), rng) for _ in range(OBJECT_TEXTS)]
-        cannot = [OBJECTS.say_beyond(rng) for _ in range(OBJECT_TEXTS)]
+        can = [OBJECTS.say(OBJECTS.any_meaning(rng), rng) for _ in range(CAN)]
+        cannot = [OBJECTS.say_beyond(rng) for _ in range(CANNOT)]
         texts = [*dict.fromkeys(can + cannot)]
         probes = probes_of(method, [OBJECTS.name], texts, lambda done, of: self.show(
             'objects, reading', TrainingStep(done, of, 0., None)))[OBJECTS.name]

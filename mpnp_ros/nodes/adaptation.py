@@ -235,7 +235,7 @@ class AdaptationNode(PlainNode):
 
     def _on_labelled(self, message: LabelledQuestions) -> None:
         stamp, questions = to_nanoseconds(message.header.stamp), []
-        for row in message.questions:  # without choices: those of NuScenes-QA, or of all subjects, if they fit
+        for row in message.questions:  # without choices: those of NuScenes-QA or of all subjects, if they fit
             choices = tuple(row.question.choices) or next(
                 (known for known in (ANSWERS, all_answers()) if row.answer in known), ())
             questions.append(BufferedQuestion(row.question.text, row.answer, choices, row.type, row.hops,

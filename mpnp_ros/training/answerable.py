@@ -27,10 +27,13 @@ READING = 128
 class AnswerableConfig(Options):
     """Options of the training."""
 
-    steps: int = option(1500, 'training steps', low=1)
-    batch: int = option(256, 'texts per step, half of them answerable', low=2)
+    steps: int = option(1000, 'training steps', low=1)
+    batch: int = option(256, 'texts per step', low=2)
+    share: float = option(
+        0.85, 'share of answerable texts in a step; a high one refuses fewer questions wrongly', low=.01,
+        high=.99)
     rate: float = option(1e-3, 'learning rate at the beginning; it falls to zero', low=1e-30)
-    dropout: float = option(0.1, 'dropout on the probes', low=0, high=.999)
+    dropout: float = option(0.3, 'dropout on the probes', low=0, high=.999)
     weight_decay: float = option(0.01, 'weight decay', low=0)
     seed: int = option(0, 'random seed')
 
@@ -65,13 +68,14 @@ def fit_answerable(pooling: CountingPooling, can: torch.Tensor, cannot: torch.Te
     parameters = list(pooling.answerable.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=config.weight_decay)
     generator = torch.Generator().manual_seed(config.seed)
-    half, losses = config.batch // 2, []
-    target = (torch.arange(2 * half, device=can.device) < half).float()
+    sizes = [max(1, round(part * config.batch)) for part in (config.share, 1 - config.share)]
+    target = (torch.arange(sum(sizes), device=can.device) < sizes[0]).float()
+    losses = []
     for step in range(config.steps):
         for group in optimiser.param_groups:
             group['lr'] = config.rate * (1 - step / config.steps)
-        asked = torch.cat([part[torch.randint(len(part), (half,), generator=generator).to(part.device)]
-                           for part in (can, cannot)])
+        asked = torch.cat([part[torch.randint(len(part), (size,), generator=generator).to(part.device)]
+                           for part, size in zip((can, cannot), sizes, strict=True)])
         kept = torch.rand(asked.shape, generator=generator).to(asked.device) >= config.dropout
         loss = binary_cross_entropy_with_logits(
             pooling.can_answer(asked * kept / (1 - config.dropout)), target)

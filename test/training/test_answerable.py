@@ -37,7 +37,8 @@ def test_only_what_is_answerable_is_learned(method):
     pooling = reader_of(method.links()['camera'])
     before = {name: tensor.clone() for name, tensor in pooling.state_dict().items()}
     can, cannot = (probes_of(method, ['camera'], texts)['camera'] for texts in (CAN, CANNOT))
-    fit_answerable(pooling, can, cannot, AnswerableConfig(steps=300, batch=16, rate=1e-2))
+    config = AnswerableConfig(steps=300, batch=16, share=.5, dropout=0., rate=1e-2)
+    fit_answerable(pooling, can, cannot, config)
     assert (pooling.can_answer(can) > 0).all() and (pooling.can_answer(cannot) < 0).all()
     changed = {name.split('.')[0] for name, tensor in pooling.state_dict().items()
                if not torch.equal(tensor, before[name])}

@@ -53,7 +53,8 @@ def test_groups_of_own_motion_add_up_to_one():
         assert np.isnan(painted.tokens.azimuth).all()
         for group in ('speed', 'turn', 'pace'):
             places = [place for place, (category, _) in enumerate(MOTION.channels) if category == group]
-            assert painted.tokens.values[:, places].sum() == pytest.approx(float(painted.tokens.known[places[0]]))
+            told = float(painted.tokens.known[places[0]])
+            assert painted.tokens.values[:, places].sum() == pytest.approx(told)
 
 
 def test_where_a_sound_is_follows_from_directions_only():
