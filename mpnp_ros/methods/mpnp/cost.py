@@ -86,6 +86,8 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
         _product(probes * composed, 1),
         _product(probes * (SECTORS * directions + seen * (len(EDGES) + 1) + SECTORS * channels), 1),
         _product(probes * seen * (directions + 2 * channels)),
+        # whether it can answer, which is asked where other readers are plugged
+        _product(texts * (config.probes * width + 1) * width, 0),
         _product(probes * channels * groups, 1), _product(probes * width * (features + width)),
         _product(texts * (config.supervised * features + groups) * (config.probes + config.entries) * width),
         _product(texts * ((2 * config.probes * width + groups) * 2 * width

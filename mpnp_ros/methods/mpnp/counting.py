@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,6 +33,10 @@ EDGES = tuple(2.5 * step for step in range(1, 21))
 """Distances, metres, at which windows may end; those between are blends."""
 DISTANCES = 2.0
 """Metres over which a distance passes from one side of an edge to the other."""
+
+
+UNTAUGHT = 3.0
+"""Log-odds that a reader can answer a question, until it has been taught which ones it can."""
 
 
 class Counts(NamedTuple):
@@ -233,6 +237,7 @@ class CountingPooling(nn.Module):
         self.choose = nn.Linear(probes * width, plain)
         self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
+        nn.init.constant_(cast('nn.Linear', self.answerable[-1]).bias, UNTAUGHT)
         self.entries, self.norm = entries, nn.LayerNorm(width)
         self._kept: WeakKeyDictionary[QuestionStates, tuple[int, torch.Tensor]] = WeakKeyDictionary()
 

@@ -61,13 +61,13 @@ class LatentConnections(Connections):
             for block, part in link(batch, self._asked(link, question)).items():
                 parts.setdefault(block, []).append(part)
         readers = self._readers(tokens)
-        for group, silent in zip(readers, self._silent(readers, question), strict=True):
+        for group, (asked, silent) in zip(readers, self._silent(readers, question), strict=True):
             warmth = None if evidence is None else evidence.temperature
             if evidence is not None and silent is not None:
                 evidence.silent.update((link.config.modality, silent) for link, _ in group)
             if silent is not None and bool(silent.all()):
                 continue
-            for block, part in self._fused(group, question, evidence).items():
+            for block, part in self._fused(group, question, evidence, asked).items():
                 if silent is not None:
                     part = replace(part, log_gate=torch.where(
                         silent[:, None, None], -torch.inf, part.log_gate))
@@ -83,7 +83,7 @@ class LatentConnections(Connections):
         """Return the modalities that have no say in any of the questions, see :meth:`prefix`."""
         readers = self._readers(tokens)
         return frozenset(link.config.modality
-                         for group, silent in zip(readers, self._silent(readers, question), strict=True)
+                         for group, (_, silent) in zip(readers, self._silent(readers, question), strict=True)
                          if silent is not None and bool(silent.all()) for link, _ in group)
 
     @property
@@ -100,31 +100,41 @@ class LatentConnections(Connections):
                 readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
         return list(readers.values())
 
-    @torch.no_grad()
-    def _silent(self, readers: Sequence[Reading],
-                question: QuestionStates | None) -> list[torch.Tensor | None]:
-        """Return for each reader the texts in which it has no say, bool [B]; None: it has one in all."""
+    @staticmethod
+    def _silent(readers: Sequence[Reading], question: QuestionStates | None,
+                ) -> list[tuple[torch.Tensor | None, torch.Tensor | None]]:
+        """Return for each reader its probes, and the texts in which it has no say, bool [B].
+
+        None: they have not been computed, and it has a say in all.
+        """
         if len(readers) < 2 or question is None:
-            return [None] * len(readers)
-        able = []
+            return [(None, None)] * len(readers)
+        probes, able = [], []
         for group in readers:
             pooling = group[0][0].pooling
             assert isinstance(pooling, CountingPooling)
             asked = pooling.asked(question, group[0][0].config.question_block)
-            there = [(link.columns(batch) > -torch.inf).any(0) for link, batch in group]
-            able.append((pooling.can_answer(asked) > 0) & torch.stack(torch.broadcast_tensors(*there)).any(0))
+            with torch.no_grad():
+                there = [(link.columns(batch) > -torch.inf).any(0) for link, batch in group]
+                able.append((pooling.can_answer(asked.detach()) > 0)
+                            & torch.stack(torch.broadcast_tensors(*there)).any(0))
+            probes.append(asked)
         any_able = torch.stack(able).any(0)
-        return [~own & any_able for own in able]
+        return [(asked, ~own & any_able) for asked, own in zip(probes, able, strict=True)]
 
-    def _fused(self, group: Reading, question: QuestionStates | None,
-               evidence: Evidence | None) -> dict[int, BlockPrefix]:
-        """Return one prefix for the links of a reader: their counts are fused; the most open gate holds."""
+    def _fused(self, group: Reading, question: QuestionStates | None, evidence: Evidence | None,
+               asked: torch.Tensor | None = None) -> dict[int, BlockPrefix]:
+        """Return one prefix for the links of a reader: their counts are fused; the most open gate holds.
+
+        asked: its probes, if they have been computed.
+        """
         reader = group[0][0]
         pooling, states = reader.pooling, self._asked(reader, question)
         if states is None or question is None:
             return reader(group[0][1])
         assert isinstance(pooling, CountingPooling)
-        asked = pooling.asked(question, reader.config.question_block)
+        if asked is None:
+            asked = pooling.asked(question, reader.config.question_block)
         parts = []
         for link, batch in group:
             worth = link.worth
