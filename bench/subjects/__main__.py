@@ -113,13 +113,13 @@ def ship(study: SubjectStudy, store: LinkStore) -> None:
         kept = study.store.latest(name)
         assert kept is not None  # link has made it
         if name != 'objects':
-            store.save(method.links()[name], read_manifest(kept.path).provenance)
+            store.save(method.links()[name], read_manifest(kept.path).provenance, half=True)
     for name in sorted({link.modality for link in store.list()} - (SUBJECTS.keys() - {'objects'})):
         stored = store.latest(name)
         assert stored is not None  # it is in the list
         link, provenance = load_link(stored.path, lm=study.lm), read_manifest(stored.path).provenance
         reader_of(link).answerable.load_state_dict(objects.answerable.state_dict())
-        store.save(link, replace(provenance, text=f'{provenance.text}; {REFITTED}'))
+        store.save(link, replace(provenance, text=f'{provenance.text}; {REFITTED}'), half=True)
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:

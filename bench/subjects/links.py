@@ -20,7 +20,15 @@ from mpnp_ros.methods.link_files import Provenance, load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore, shipped_links
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS, States, all_answers
+from mpnp_ros.questions.subjects import (
+    MOTION,
+    OBJECTS,
+    SOUNDS,
+    SUBJECTS,
+    States,
+    Subject,
+    all_answers,
+)
 from mpnp_ros.training.answerable import fit_answerable, probes_of, reader_of
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_temperature
@@ -34,9 +42,9 @@ PAINTERS: dict[str, type[MotionPainter | SoundPainter]] = {
     MOTION.name: MotionPainter, SOUNDS.name: SoundPainter}
 TRAINING, VALIDATION, TEST = 0, 1, 2
 """Seeds of painted frames."""
-CAN, CANNOT = 6000, 4000
-"""Texts that the reader of objects can answer, and others, from which it learns which ones it can."""
-REFITTED = f'bench.subjects: what it can answer, from {CAN + CANNOT} texts'
+CAN, CANNOT = {OBJECTS.name: 6000, MOTION.name: 2500, SOUNDS.name: 2500}, 4000
+"""Texts that a reader can answer, and most others, from which it learns at last which ones it can."""
+REFITTED = 'bench.subjects: at last what it can answer'
 Show = Callable[[str, TrainingStep], None]
 
 
@@ -59,7 +67,7 @@ class SubjectRecipe:
         steps=250, batch=64, learning_rate=2e-3, modality_dropout=0., part='aligners', warm_up=50,
         checkpoint_every=250))
     blind: TrainerConfig = field(default_factory=lambda: TrainerConfig(
-        steps=100, batch=64, learning_rate=1e-3, modality_dropout=0., warm_up=20, checkpoint_every=100))
+        steps=60, batch=64, learning_rate=2e-3, modality_dropout=0., warm_up=10, checkpoint_every=60))
     calibrated_on: int = 300
 
 
@@ -106,40 +114,42 @@ class SubjectStudy:
         method = create_method('mpnp', self.lm)
         if stored := self.store.latest(name):
             method.plug(load_link(stored.path, lm=self.lm, sha256=stored.sha256))
-        elif name == OBJECTS.name:
-            self._refit_objects(method)
+            return method
+        if name == OBJECTS.name:
+            shipped = shipped_links()[OBJECTS.name]
+            method.plug(load_link(shipped.path, lm=self.lm, sha256=shipped.sha256))
+            provenance = read_manifest(shipped.path).provenance
         else:
-            self._train(method, {subject.name: subject for subject in (MOTION, SOUNDS)}[name])
+            provenance = self._train(method, {subject.name: subject for subject in (MOTION, SOUNDS)}[name])
+        self.refit(method, SUBJECTS[name])
+        self.store.save(method.links()[name], replace(provenance, text=f'{provenance.text}; {REFITTED}'))
         return method
 
     def blind(self, subject: States) -> Method:
         """Return a method with an equal link on learned constants, trained on the same questions."""
         folder = self.folder / 'training' / f'blind-{subject.name}'
         method, config = self.link(subject.name), RECIPES[subject.name].blind
-        twin = blind_method(method)
+        twin, data = blind_method(method), self.training(subject).dataset
+        asked = min(len(data.examples), config.steps * config.batch)
+        data = replace(data, examples=tuple(random.Random(TRAINING).sample(data.examples, asked)))
         Trainer(twin, config, PreparedQuestions(method, QuestionFiles())).fit(
-            self.training(subject).dataset, progress=lambda step: self.show(f'{subject.name}, blind', step),
-            checkpoint=folder)
+            data, progress=lambda step: self.show(f'{subject.name}, blind', step), checkpoint=folder)
         return twin
 
-    def _refit_objects(self, method: Method) -> None:
-        """Plug the shipped link to objects and train which questions it says that it can answer."""
-        shipped = shipped_links()[OBJECTS.name]
-        method.plug(load_link(shipped.path, lm=self.lm, sha256=shipped.sha256))
-        rng = random.Random(TRAINING)
-        can = [OBJECTS.say(OBJECTS.any_meaning(rng), rng) for _ in range(CAN)]
-        cannot = [OBJECTS.say_beyond(rng) for _ in range(CANNOT)]
+    def refit(self, method: Method, subject: Subject) -> None:
+        """Train which questions the plugged link of a subject says that it can answer, and nothing else."""
+        rng, name = random.Random(TRAINING), subject.name
+        can = [subject.say(subject.any_meaning(rng), rng) for _ in range(CAN[name])]
+        cannot = [subject.say_beyond(rng) for _ in range(min(CAN[name], CANNOT))]
         texts = [*dict.fromkeys(can + cannot)]
-        probes = probes_of(method, [OBJECTS.name], texts, lambda done, of: self.show(
-            'objects, reading', TrainingStep(done, of, 0., None)))[OBJECTS.name]
+        probes = probes_of(method, [name], texts, lambda done, of: self.show(
+            f'{name}, reading', TrainingStep(done, of, 0., None)))[name]
         place = {text: row for row, text in enumerate(texts)}
-        fit_answerable(reader_of(method.links()[OBJECTS.name]), probes[[place[text] for text in can]],
+        fit_answerable(reader_of(method.links()[name]), probes[[place[text] for text in can]],
                        probes[[place[text] for text in cannot]])
-        known = read_manifest(shipped.path).provenance
-        self.store.save(method.links()[OBJECTS.name], replace(known, text=f'{known.text}; {REFITTED}'))
 
-    def _train(self, method: Method, subject: States, seed: int = 0) -> None:
-        """Make the link of a subject, train and keep it."""
+    def _train(self, method: Method, subject: States, seed: int = 0) -> Provenance:
+        """Make and train the link of a subject; return where it comes from."""
         recipe, data = RECIPES[subject.name], self.training(subject)
         torch.manual_seed(seed)
         method.plug(method.new_link(subject.name, PAINTERS[subject.name].encoder, len(subject.channels),
@@ -159,4 +169,4 @@ class SubjectStudy:
         text = (f'bench.subjects: {recipe.frames} painted frames, {recipe.reader.word_steps} and '
                 f'{recipe.reader.number_steps} steps of the reader, {recipe.aligners.steps} of the aligners, '
                 f'seed {seed}')
-        self.store.save(method.links()[subject.name], Provenance(LICENCE, text))
+        return Provenance(LICENCE, text)

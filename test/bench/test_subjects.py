@@ -29,7 +29,7 @@ def study(tiny_lm, tmp_path, monkeypatch) -> SubjectStudy:
     recipes = {name: SubjectRecipe({**SMALL, 'probes': 6, 'supervised': taught}, 30, 3, 20, 10, 10, reader,
                                    STEPS, STEPS, 10) for name, taught in ((MOTION.name, 2), (SOUNDS.name, 6))}
     monkeypatch.setattr(links, 'RECIPES', recipes)
-    monkeypatch.setattr(links, 'CAN', 12)
+    monkeypatch.setattr(links, 'CAN', dict.fromkeys(SUBJECTS, 12))
     monkeypatch.setattr(links, 'CANNOT', 12)
     for name, value in (('FRAMES', 12), ('OF_EACH_TYPE', 4), ('TEXTS', 6), ('ASKED_EACH', 1),
                         ('OBJECT_SEEDS', (40_000,))):
