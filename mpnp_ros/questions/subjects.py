@@ -112,9 +112,10 @@ class States(Subject):
         return yaml.safe_load(place.read_text('utf-8'))
 
     def any_meaning(self, rng: random.Random) -> Meaning:
-        """Return a meaning; the types of questions are drawn evenly, then what they are about."""
-        kind = rng.choice(sorted({meaning.type for meaning in self.meanings}))
-        return rng.choice([meaning for meaning in self.meanings if meaning.type == kind])
+        """Return a meaning; types of questions are drawn evenly, and half of them have no direction."""
+        kind, aimed = rng.choice(sorted({meaning.type for meaning in self.meanings})), rng.random() < 0.5
+        return rng.choice([meaning for meaning in self.meanings if meaning.type == kind
+                           and (aimed or meaning.direction is None)])
 
     def say(self, meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
         """See Subject."""
