@@ -60,7 +60,7 @@ that are the same as with the one link alone.
 
 Percent of texts that each reader says it can answer. A reader that says no has no say while another one
 says yes; if none does, the answer is `UNKNOWN` (last column). Own words are those of people, written before
-the training.
+the training. Two of the questions beyond all are about a bump and a siren.
 
 {claims}
 

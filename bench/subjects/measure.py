@@ -29,11 +29,11 @@ from mpnp_world.dataset.objects_only import scene_key_frames
 
 FAMILIES: tuple[States, ...] = (MOTION, SOUNDS)
 OWN_WORDS = {MOTION.name: 'motion_words.txt', SOUNDS.name: 'sound_words.txt', OBJECTS.name: 'own_words.txt'}
-FRAMES, OF_EACH_TYPE, PER_KIND = 400, 100, 5
+FRAMES, OF_EACH_TYPE, PER_KIND = 400, 70, 5
 SCOPE, OBJECT_SEEDS = Scope(30., 5, anchors=False), range(40_000, 40_006)
-TEXTS = 150
+TEXTS = 100
 """Texts of each subject that are put to every reader."""
-ASKED_EACH = 4
+ASKED_EACH = 3
 """Times that a question in own words is asked, about frames with different answers."""
 
 Shares = dict[str, float]
