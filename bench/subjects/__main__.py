@@ -23,7 +23,7 @@ import torch
 from bench.common.page import RESULTS, markdown_table
 from bench.common.program import exit_code, program_parser
 from bench.subjects.links import REFITTED, SubjectStudy
-from bench.subjects.measure import FRAMES, Measurement
+from bench.subjects.measure import FRAMES, OF_EACH_TYPE, TEXTS, Measurement
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import load_link, read_manifest
 from mpnp_ros.methods.link_store import LinkStore
@@ -43,9 +43,10 @@ have no direction.
 
 ## Accuracy by family
 
-Percent. **rule**: the most probable answer by the tokens, which no reader can beat but by chance.
-**blind**: links on learned constants, trained on the same questions. **majority**: the most frequent
-training answer of each meaning. Held-out words are those of the grammar that training never says.
+Percent of {of_each} questions of each type. **rule**: the most probable answer by the tokens. Questions are
+balanced by their answers, which links learn and the rule does not know, so they can be above it. **blind**:
+links on learned constants, trained on the same questions. **majority**: the most frequent training answer
+of each meaning. Held-out words are those of the grammar that training never says. One seed.
 
 {families}
 
@@ -58,16 +59,17 @@ that are the same as with the one link alone.
 
 ## Who answers
 
-Percent of texts that each reader says it can answer. A reader that says no has no say while another one
-says yes; if none does, the answer is `UNKNOWN` (last column). Own words are those of people, written before
-the training. Two of the questions beyond all are about a bump and a siren.
+Percent of texts that each reader says it can answer, {texts} of each kind. A reader that says no has no say
+while another one says yes; if none does, the answer is `UNKNOWN` (last column). Own words are those of
+people, written before the training. Some texts close to own motion or sounds, such as "Is anyone behind
+us?", are questions about objects. Two of the questions beyond all are about a bump and a siren.
 
 {claims}
 
 ## Own words
 
-Percent of right answers to questions in own words about certain frames, with all links plugged. The answers
-are drawn evenly.
+Percent of right answers to questions in own words, with all links plugged and certain tokens of the
+subject. The answers are drawn evenly.
 
 {people}
 """
@@ -134,7 +136,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         'claims': _table(results['claims'].items(), 'texts about'),
         'people': _table(results['people'].items(), 'questions about')}
     (folder / 'subjects.md').write_text(
-        PAGE.format(choices=len(all_answers()), frames=FRAMES, **tables), encoding='utf-8')
+        PAGE.format(choices=len(all_answers()), frames=FRAMES, of_each=OF_EACH_TYPE, texts=TEXTS, **tables), encoding='utf-8')
 
 
 def _table(rows: Iterable[tuple[str, Mapping[str, float]]], first: str) -> str:
