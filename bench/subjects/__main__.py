@@ -136,7 +136,8 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
         'claims': _table(results['claims'].items(), 'texts about'),
         'people': _table(results['people'].items(), 'questions about')}
     (folder / 'subjects.md').write_text(
-        PAGE.format(choices=len(all_answers()), frames=FRAMES, of_each=OF_EACH_TYPE, texts=TEXTS, **tables), encoding='utf-8')
+        PAGE.format(choices=len(all_answers()), frames=FRAMES, of_each=OF_EACH_TYPE, texts=TEXTS, **tables),
+        encoding='utf-8')
 
 
 def _table(rows: Iterable[tuple[str, Mapping[str, float]]], first: str) -> str:
