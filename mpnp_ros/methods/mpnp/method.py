@@ -3,13 +3,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.prepared import PreparedQuestion, QuestionCache
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
@@ -18,6 +17,9 @@ from mpnp_ros.methods.mpnp.counting import CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
 from mpnp_ros.methods.questions import Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
+
+STATES_BYTES = 32_000_000
+"""Of the states of questions that are asked again of every frame."""
 
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
@@ -36,8 +38,9 @@ class LatentConnections(Connections):
                              if link.pooling is not None and link.open_blocks}))
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]],
-               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
-        """Return the prefix that the linked blocks attend to beside the text, in the model's dtype.
+               question: QuestionStates | None = None, evidence: Evidence | None = None,
+               dtype: torch.dtype | None = None) -> Prefix:
+        """Return the prefix that the linked blocks attend to beside the text; dtype: by default the model's.
 
         tokens: modality -> TokenBatch (or a tuple of its first fields).  Modalities without a link, and links
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
@@ -58,7 +61,7 @@ class LatentConnections(Connections):
         for group in readers.values():
             for block, part in self._fused(group, question, evidence).items():
                 parts.setdefault(block, []).append(part)
-        return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+        return {block: join(parts[block], dtype or self.lm.dtype) for block in sorted(parts)}
 
     def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
                evidence: Evidence | None) -> dict[int, BlockPrefix]:
@@ -74,20 +77,18 @@ class LatentConnections(Connections):
             worth = link.worth
             assert worth is not None
             parts.append((link.count(batch), worth, link.gates.max()))
-        tally = pooling.tally(fuse(parts), asked)
+        told = evidence is not None and evidence.told and len(group) > 1
+        tally, *alone = pooling.tallies([fuse(parts), *(counts for counts, _, _ in parts if told)], asked)
         if evidence is not None:
             warmths = [link.temperature(asked, tally) for link, _ in group]
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack(before + warmths).amax(0)
-        if evidence is not None and evidence.alone:
-            several = len(group) > 1
-            evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
-            if several:
-                for (link, _), (counts, _, _) in zip(group, parts, strict=True):
-                    own = pooling.tally(counts, asked)
-                    evidence.counted += pooling.counted(own, asked, link.config.modality)
-            answerable = pooling.can_answer(asked).sigmoid().item()
-            evidence.answerable = min(evidence.answerable, answerable)
+        if evidence is not None and evidence.told:
+            names = [link.config.modality for link, _ in group]
+            for name, own in zip(['', *names] if told else names, [tally, *alone], strict=True):
+                evidence.tell(pooling.counted(own, asked, name))
+            answerable = pooling.can_answer(asked).sigmoid().tolist()
+            evidence.answerable = list(map(min, evidence.answerable, answerable))
         columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
@@ -115,22 +116,22 @@ class Mpnp(Method):
 
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         super().__init__(lm, **options)
-        self._kept: WeakKeyDictionary[PreparedQuestion, tuple[object, QuestionStates]] = WeakKeyDictionary()
+        self._states: QuestionCache[QuestionStates] = QuestionCache(STATES_BYTES)
 
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
         blocks, states = connections.question_blocks, None
-        if blocks and len(questions) == 1 and not torch.is_grad_enabled():
-            # A single question may be asked again of every frame, so its states are kept with it.
-            made_by, states = self._kept.get(questions[0], (None, None))
-            if states is None or made_by != (self.lm, blocks):
-                states = question_states(self.lm, questions, blocks)
-                self._kept[questions[0]] = (self.lm, blocks), states
+        if blocks and evidence is not None and evidence.told:
+            # The same questions may be asked again of every frame, so their states are kept.
+            states = self._states.get((self.lm, tuple(questions), blocks),
+                                      lambda: question_states(self.lm, questions, blocks))
         elif blocks:
             states = question_states(self.lm, questions, blocks)
-        prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
-        return PrefixCompletion(self.lm, prefix)
+        packed = None if torch.is_grad_enabled() else self.packed
+        prefix = connections.prefix(self.frames(tokens, connections), states, evidence,
+                                    torch.float32 if packed else None)
+        return PrefixCompletion(self.lm, prefix, packed)
 
 
 SPEC = MethodSpec(
