@@ -51,6 +51,8 @@ from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
 CACHE_BYTES = 256_000_000
+BATCHES = 2
+"""Bytes for questions as they are laid out for answers, relative to those for prepared questions: float32."""
 GENERATED_TOKENS = 32
 CALIBRATION_BATCH = 64
 
@@ -115,7 +117,7 @@ class Method(ABC):
         self.lm = lm
         self.template = template or PromptTemplate()
         self.cache: QuestionCache[PreparedQuestion] = QuestionCache(question_cache_bytes)
-        self._batches: QuestionCache[QuestionBatch] = QuestionCache(question_cache_bytes)
+        self._batches: QuestionCache[QuestionBatch] = QuestionCache(BATCHES * question_cache_bytes)
         self.packed: PackedBlocks | None = None
         self._connections = self.connections_type(lm)
 

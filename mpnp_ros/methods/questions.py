@@ -125,9 +125,9 @@ class QuestionBatch:
         """The input of block `first`, [B, R, d]."""
         return _padded([question.rows.hidden for question in self.questions])
 
-    @cached_property
+    @property
     def cache(self) -> TextCache:
-        """Keys and values of the columns before the rows."""
+        """Keys and values of the columns before the rows, stacked anew; packed blocks keep their own."""
         return TextCache.stack([question.rows.cache for question in self.questions], self.layout.cached)
 
     @cached_property
@@ -142,9 +142,9 @@ class QuestionBatch:
 
     @property
     def nbytes(self) -> int:
-        """An upper bound of the bytes held, as packed texts too: twice the questions in float32."""
+        """Bytes held, as packed texts too: those of the rows and their cache in float32."""
         held = sum(question.rows.hidden.nbytes + question.rows.cache.nbytes for question in self.questions)
-        return held * (1 + 8 // self.questions[0].hidden.element_size())
+        return held * 4 // self.questions[0].hidden.element_size()
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """Return the last block's output, [B, R, d]."""

@@ -150,7 +150,8 @@ class FusionOptions(ManagedOptions):
         change=Change.CONFIGURE,
     )
     question_cache_mb: float = option(
-        64., 'memory for prepared questions', unit='MB', low=0, high=65536,
+        64., 'memory for prepared questions; laid out for answers, they take up to twice as much again',
+        unit='MB', low=0, high=65536,
         change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:
