@@ -16,7 +16,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ LINKS = {'pooling': 'counting', 'channels': tuple(
     f'{category}: {status}' if status else category for category, status in CHANNELS)}
 OBJECTS = 3, 10
 FRAMES, WARM_UP = 8, 5
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 KEY_FRAME = Path('../shared/data/nuscenes_keyframe')
 GIGA = 1e9
 ANSWERING_HEADS = ('dtype', 'variant', '', 'p50 ms', 'p95 ms', 'p50 / (b)', 'GMAC', 'counted', 'GMAC / (b)')
@@ -72,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--device', default='cpu', help='torch device of the variants')
     parser.add_argument('--llama-cpp', action=argparse.BooleanOptionalAction, default=True,
                         help='measure llama.cpp too, where xllamacpp is installed')
+    parser.add_argument('--clock', choices=CLOCKS, default='wall',
+                        help='cpu: seconds of computing of all threads, for a machine that others use too')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results to this file')
     parser.add_argument('--ros', action=argparse.BooleanOptionalAction,
                         default=importlib.util.find_spec('rclpy') is not None,
@@ -93,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     models = load_models(options.llm, options.device)
-    facts = {**machine(), 'llm': models[0].name, 'device': str(models[0].device)}
+    facts = {**machine(), 'llm': models[0].name, 'device': str(models[0].device), 'clock': options.clock}
     shown.print(', '.join(f'{name}: {value}' for name, value in facts.items()))
     peers: dict[tuple[str, str], Variant] = {}
     try:
@@ -101,7 +105,8 @@ def run(options: argparse.Namespace) -> None:
             peers['Q4_1', f'llama.cpp, {count}'] = LlamaCpp(QUESTION, ANSWERS, count, options.threads)
     except WeightsError as error:
         shown.print(str(error))
-    rows = compare(models, options.linked_blocks, options.rounds, peers)
+    rows = compare(models, options.linked_blocks, options.rounds, peers,
+                   CLOCKS[options.clock])
     facts['load_after'] = machine()['load']
     shown.print(f'{options.rounds} rounds in turn, {options.linked_blocks} linked blocks, '
                 f'{len(ANSWERS)} choices, tokens (count, width): {SHAPES}, load after: '
@@ -129,7 +134,8 @@ def load_models(source: str, device: str) -> list[LanguageModel]:
 
 
 def compare(models: Sequence[LanguageModel], last: int, rounds: int,
-            peers: Mapping[tuple[str, str], Variant] | None = None) -> list[LatencyRow]:
+            peers: Mapping[tuple[str, str], Variant] | None = None,
+            clock: Callable[[], float] = time.perf_counter) -> list[LatencyRow]:
     """Time all variants on all models in turn.
 
     models: one model in several number formats.  peers: others by number format and name; they are compared
@@ -144,7 +150,7 @@ def compare(models: Sequence[LanguageModel], last: int, rounds: int,
         return variant.answer(frames[number % len(frames)])
 
     runs = {key: partial(answer, variant) for key, variant in rivals.items()}
-    times = {key: Summary.of(seconds) for key, seconds in take_turns(runs, rounds, WARM_UP).items()}
+    times = {key: Summary.of(seconds) for key, seconds in take_turns(runs, rounds, WARM_UP, clock).items()}
     whole = {dtype: summary.p50 for (dtype, name), summary in times.items() if name == 'b'}
     return [LatencyRow(*key, variant.about, times[key],
                        times[key].p50 / whole.get(key[0], min(whole.values())),
