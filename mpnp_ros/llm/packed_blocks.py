@@ -147,7 +147,7 @@ class PackedTexts:
 class PackedBlocks:
     """The upper blocks of a language model, packed beside the answers, and the texts that they run again.
 
-    Used by one thread at a time, but for :meth:`prepare`.
+    Thread-safe: runs wait for each other, because each writes the columns of its texts.
 
     four_bit: whether weights that lie on a 4-bit grid are read in 4 bits, with inputs rounded to bfloat16.
     """
@@ -166,7 +166,7 @@ class PackedBlocks:
         self.lm, self.four_bit = lm, four_bit
         self._blocks: dict[int, PackedBlock] = {}
         self._texts: WeakKeyDictionary[OpenTexts, PackedTexts] = WeakKeyDictionary()
-        self._packing = threading.Lock()
+        self._packing, self._running = threading.Lock(), threading.Lock()
         self._failed = False
 
     def ready(self, first: int) -> bool:
@@ -203,14 +203,15 @@ class PackedBlocks:
         texts: laid out once and kept while they are referred to.  prefix: as for `run_blocks`.  Raises
         CancelledError as it does.
         """
-        laid_out = self._texts.get(texts)
-        if laid_out is None:
-            self._texts[texts] = laid_out = PackedTexts(self.lm, texts)
-        states = laid_out.hidden
-        for index in range(texts.first, self.lm.blocks):
-            check_interruption()
-            states = self._run_block(self._blocks[index], states, laid_out, laid_out.columns[index],
-                                     prefix.get(index))
+        with self._running:
+            laid_out = self._texts.get(texts)
+            if laid_out is None:
+                self._texts[texts] = laid_out = PackedTexts(self.lm, texts)
+            states = laid_out.hidden
+            for index in range(texts.first, self.lm.blocks):
+                check_interruption()
+                states = self._run_block(self._blocks[index], states, laid_out, laid_out.columns[index],
+                                         prefix.get(index))
         return states.view(laid_out.batch, laid_out.rows, -1).to(self.lm.dtype)
 
     def _run_block(self, block: PackedBlock, states: torch.Tensor, texts: PackedTexts, text: TextColumns,

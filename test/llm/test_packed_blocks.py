@@ -1,6 +1,8 @@
 """Packed upper blocks give what the model's own blocks give."""
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -86,3 +88,15 @@ def test_it_is_interrupted_between_blocks(tiny_lm):
     batch, blocks = asked(lm), packed(lm)
     with interruptible(lambda: True), pytest.raises(CancelledError):
         blocks.run(batch, {})
+
+
+def test_threads_do_not_disturb_each_other(tiny_lm, make_prefix):
+    lm = tiny_lm('llama')
+    batch, blocks = asked(lm), packed(lm)
+    prefixes = [make_prefix(lm, seed=seed) for seed in range(4)]
+    alone = [blocks.run(batch, prefix) for prefix in prefixes]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            for one, other in zip(threads.map(lambda prefix: blocks.run(batch, prefix), prefixes), alone,
+                                  strict=True):
+                assert torch.equal(one, other)
