@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
+from mpnp_ros.device import choose_dtype
 from mpnp_ros.errors import UnsupportedModelError
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.families import Absent, LlamaFamily
@@ -48,7 +49,8 @@ class RootMeanSquare:
 class PackedBlock:
     """One block; its weights are those of the model, in a layout of their own."""
 
-    def __init__(self, block: nn.Module, four_bit: bool) -> None:
+    def __init__(self, block: nn.Module, four_bit: bool, rounded: bool) -> None:
+        """four_bit, rounded: as of PackedMatrix."""
         attention, feed_forward = block.self_attn, block.mlp
         self.attention_norm, self.feed_forward_norm = map(
             RootMeanSquare, (block.input_layernorm, block.post_attention_layernorm))
@@ -59,7 +61,8 @@ class PackedBlock:
                       for matrix in matrices]
             bias = None if all(matrix.bias is None for matrix in matrices) else torch.cat(biases)
             weights = [matrix.weight for matrix in matrices]
-            return PackedMatrix(weights[0] if len(weights) == 1 else torch.cat(weights), bias, four_bit)
+            weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+            return PackedMatrix(weight, bias, four_bit, rounded)
 
         self.attend = packed(attention.q_proj, attention.k_proj, attention.v_proj)
         self.output = packed(attention.o_proj)
@@ -149,7 +152,8 @@ class PackedBlocks:
 
     Thread-safe: runs wait for each other, because each writes the columns of its texts.
 
-    four_bit: whether weights that lie on a 4-bit grid are read in 4 bits, with inputs rounded to bfloat16.
+    four_bit: whether weights that lie on a 4-bit grid are read in 4 bits, or for many rows in bfloat16 where
+    this machine multiplies that faster, with inputs rounded to bfloat16.
     """
 
     def __init__(self, lm: LanguageModel, four_bit: bool = True) -> None:
@@ -181,11 +185,12 @@ class PackedBlocks:
     def prepare(self, first: int) -> None:
         """Pack block `first` and those above.  If that fails, the reason is logged once."""
         with self._packing:
+            rounded = choose_dtype('auto', self.lm.device, self.lm.width) == torch.bfloat16
             try:
                 for index in reversed(range(first, self.lm.blocks)):
                     block = self.lm.family.blocks[index]
                     if index not in self._blocks and not isinstance(block, Absent):
-                        self._blocks[index] = PackedBlock(block, self.four_bit)
+                        self._blocks[index] = PackedBlock(block, self.four_bit, rounded)
             except Exception as error:
                 self._failed = True
                 LOG.warning('the upper blocks of %s could not be packed and run as they are: %s: %s',

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import linear
 
-from mpnp_ros.device import choose_dtype
-
 GROUP = 32
 """Weights of a row that share a scale and an offset."""
 LEVELS = 15
@@ -50,11 +48,12 @@ class PackedMatrix:
     four_bit: whether products with up to FEW_ROWS rows read 4-bit weights.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, four_bit: bool = True) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, four_bit: bool = True,
+                 rounded: bool = False) -> None:
         """weight: [n, m] float32 or bfloat16 on the CPU.  bias: [n].
 
-        four_bit: whether to read it in 4 bits where it lies on a grid, and in bfloat16 for more rows where
-        this machine multiplies that faster.
+        four_bit: whether to read it in 4 bits where it lies on a grid.  rounded: whether a float32 weight
+        that does is read in bfloat16 for more rows.
         """
         self.bias, self._four, self._packed = bias, None, None
         trial = torch.linspace(-1, 1, 2 * weight.shape[1]).view(2, -1)
@@ -65,9 +64,8 @@ class PackedMatrix:
             self._four = (torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1),
                           table.transpose(0, 1).contiguous().bfloat16())
             self._four = self._four if _agree(self._few(trial.bfloat16()), wanted) else None
-        rounds = weight.dtype == torch.bfloat16 or (
-            self.four_bit and choose_dtype('auto', 'cpu', weight.shape[1]) == torch.bfloat16)
-        if rounds and torch.backends.mkldnn.is_available():
+        rounded = weight.dtype == torch.bfloat16 or (self.four_bit and rounded)
+        if rounded and torch.backends.mkldnn.is_available():
             self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), None)
             self._packed = self._packed if _agree(self._many(trial.bfloat16()), wanted) else None
         self._weight = weight if self._packed is None else None
