@@ -101,7 +101,8 @@ class FusionOptions(ManagedOptions):
         AUTO,
         'how the linked blocks run for questions with choices, on a CPU. auto: packed for this processor, '
         'with weights that were stored in 4 bits read in 4 bits and inputs rounded to bfloat16; '
-        'probabilities change by up to 0.04, as by a model in bfloat16. exact: packed in the number format of the model. off: not packed',
+        'probabilities change by up to 0.04, as by a model in bfloat16. exact: packed in the number format '
+        'of the model. off: not packed',
         choices=PACKINGS, change=Change.CONFIGURE)
     method: str = option(
         DEFAULT_METHOD,
