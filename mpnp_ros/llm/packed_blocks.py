@@ -21,7 +21,7 @@ from mpnp_ros.device import choose_dtype
 from mpnp_ros.errors import UnsupportedModelError
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.families import Absent, LlamaFamily
-from mpnp_ros.llm.language_model import LanguageModel, check_interruption
+from mpnp_ros.llm.language_model import AlteredModel, LanguageModel, check_interruption
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.packed_matrix import PackedMatrix
 from mpnp_ros.llm.text_cache import TextCache
@@ -161,6 +161,8 @@ class PackedBlocks:
         config, family = lm.model.config, lm.family
         if lm.device.type != 'cpu':
             raise UnsupportedModelError(f'blocks are packed for the CPU, and {lm.name} is on {lm.device}')
+        if isinstance(lm, AlteredModel):
+            raise UnsupportedModelError(f'some blocks of {lm.name} are replaced, which packed ones are not')
         if config.model_type not in FAMILIES or type(family) is not LlamaFamily:
             raise UnsupportedModelError(f'blocks of {config.model_type} models are not packed, only those of '
                                         f'{", ".join(FAMILIES)}')

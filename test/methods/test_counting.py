@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpnp_ros.llm.language_model import AlteredModel
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.geometry import sector_azimuths
@@ -129,3 +130,24 @@ def test_packed_blocks_follow_plugging_pruning_and_unplugging(tiny_lm):
     for method in (packed, plain):
         method.unplug('camera')
     agree()
+
+
+def test_blocks_that_are_altered_are_not_run_packed(tiny_lm):
+    class Turned:
+        caches = True
+
+        def __call__(self, parts, hidden, context, prefix, cache):
+            return -parts.run(hidden, context, prefix, cache)
+
+    plain, packed = linked(tiny_lm, ('camera',)), linked(tiny_lm, ('camera',))
+    packed.pack()
+    packed.packed.prepare(packed.first_block)
+    frame = {'camera': tokens('camera', 1.)}
+    before = packed.answer(packed.prepare(QUESTION, CHOICES), frame).probabilities
+    for method in (plain, packed):
+        method.lm = AlteredModel(method.lm, {3: Turned()})
+        method.cache.clear()
+    found, wanted = (method.answer(method.prepare(QUESTION, CHOICES), frame).probabilities
+                     for method in (packed, plain))
+    assert found == wanted != pytest.approx(before, abs=1e-4)
+    assert not packed.pack()

@@ -128,7 +128,9 @@ class Mpnp(Method):
                                       lambda: question_states(self.lm, questions, blocks))
         elif blocks:
             states = question_states(self.lm, questions, blocks)
-        packed = None if torch.is_grad_enabled() else self.packed
+        packed = self.packed
+        if packed is not None and (torch.is_grad_enabled() or packed.lm is not self.lm):
+            packed = None  # packed blocks have no gradients, and not the blocks of a model altered since
         prefix = connections.prefix(self.frames(tokens, connections), states, evidence,
                                     torch.float32 if packed else None)
         return PrefixCompletion(self.lm, prefix, packed)
