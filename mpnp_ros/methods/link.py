@@ -79,6 +79,11 @@ class QuestionStates:
     states: Mapping[int, torch.Tensor]
     mask: torch.Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.mask.nbytes + sum(state.nbytes for state in self.states.values())
+
     def at(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states [B, T, d] at the input of a block, and the mask [B, T]."""
         if block not in self.states:

@@ -1,6 +1,7 @@
 """The base class of methods: questions in, answers out, while modalities are plugged and unplugged."""
 from __future__ import annotations
 
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.errors import LinksError, QuestionError, UnsupportedModelError
 from mpnp_ros.llm import generation
 from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.packed_blocks import PackedBlocks
 from mpnp_ros.llm.prepared import (
     ChoiceText,
     PreparedQuestion,
@@ -47,7 +49,10 @@ from mpnp_ros.methods.questions import (
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import ModalityTokens
 
+LOG = logging.getLogger(__name__)
 CACHE_BYTES = 256_000_000
+BATCHES = 2
+"""Bytes for questions as they are laid out for answers, relative to those for prepared questions: float32."""
 GENERATED_TOKENS = 32
 CALIBRATION_BATCH = 64
 
@@ -68,14 +73,21 @@ class Completion(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PrefixCompletion:
-    """The linked blocks attend to a prefix beside the texts."""
+    """The linked blocks attend to a prefix beside the texts.
+
+    packed: runs them where they are packed already; None: as they are.
+    """
 
     lm: LanguageModel
     prefix: Prefix
+    packed: PackedBlocks | None = None
 
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
         """See Completion."""
-        return batch.complete(self.lm, {block: part.of_texts(texts) for block, part in self.prefix.items()})
+        prefix = {block: part.of_texts(texts) for block, part in self.prefix.items()}
+        if self.packed is not None and self.packed.ready(batch.first):
+            return self.packed.run(batch, prefix)
+        return batch.complete(self.lm, prefix)
 
     def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix]:
         """See Completion."""
@@ -93,6 +105,7 @@ class Method(ABC):
     answer rests on the links that are plugged when it begins.
 
     spec: the registration of the method.  connections_type: class that keeps its plugged links together.
+    packed: the upper blocks in the form in which they answer fastest, see :meth:`pack`; None: as they are.
     """
 
     spec: ClassVar[MethodSpec]
@@ -103,7 +116,9 @@ class Method(ABC):
                  question_cache_bytes: int = CACHE_BYTES) -> None:
         self.lm = lm
         self.template = template or PromptTemplate()
-        self.cache = QuestionCache(question_cache_bytes)
+        self.cache: QuestionCache[PreparedQuestion] = QuestionCache(question_cache_bytes)
+        self._batches: QuestionCache[QuestionBatch] = QuestionCache(BATCHES * question_cache_bytes)
+        self.packed: PackedBlocks | None = None
         self._connections = self.connections_type(lm)
 
     @abstractmethod
@@ -130,6 +145,21 @@ class Method(ABC):
         """Modalities whose tokens are read, sorted."""
         return self._connections.modalities
 
+    def pack(self, four_bit: bool = True) -> bool:
+        """Answer from packed upper blocks (:mod:`mpnp_ros.llm.packed_blocks`); returns whether it can.
+
+        They are packed on a thread, and until then, or where the model cannot be packed, which is logged, the
+        blocks run as they are.  Methods whose linked blocks do not attend to a prefix run them as they are.
+        four_bit: as of PackedBlocks.
+        """
+        try:
+            self.packed = PackedBlocks(self.lm, four_bit)
+        except UnsupportedModelError as error:
+            LOG.info('the upper blocks run as they are: %s', error)
+            return False
+        self.packed.ready(self.first_block)
+        return True
+
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question up to the lowest linked block, once while it is in the question cache."""
         return AskedQuestion(question, tuple(choices),
@@ -144,9 +174,14 @@ class Method(ABC):
             return Reply(''.join(fragment.text for fragment in fragments).strip(),
                          math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
                          time.perf_counter() - started)
-        evidence = Evidence(alone=True)
-        reply = self._answer_batch([question], [tokens], self._connections.snapshot(), evidence)[0]
-        return replace(reply, counted=tuple(evidence.counted), answerable=evidence.answerable)
+        return self.answer_each([question], [tokens])[0]
+
+    def answer_each(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
+        """As `answer`, for several questions with choices in one pass.  Raises QuestionError."""
+        evidence = Evidence(told=len(questions))
+        replies = self._answer_batch(questions, tokens, self._connections.snapshot(), evidence)
+        return [replace(reply, counted=tuple(counted), answerable=answerable) for reply, counted, answerable
+                in zip(replies, evidence.counted, evidence.answerable, strict=True)]
 
     def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
         """Return the modalities among the tokens that have a say in the answer, sorted.
@@ -165,7 +200,7 @@ class Method(ABC):
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
-        batch = self._batch(questions, connections)
+        batch = self._batch(questions, connections, bool(evidence.told))
         completion = self.completion(batch.questions, tokens, connections, evidence)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
@@ -327,12 +362,18 @@ class Method(ABC):
         return self.cache.get((question, choices, first, reach),
                               lambda: prepare(self.lm, self.template, question, choices, first, reach))
 
-    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
-        """Return the questions at the lowest linked block, read again if the links have changed since."""
+    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections,
+               again: bool = False) -> QuestionBatch:
+        """Return the questions at the lowest linked block, read again if the links have changed since.
+
+        again: whether they may be asked again together, so that the batch is kept.
+        """
         wanted = connections.first_block, connections.reach
-        return QuestionBatch.stack([
+        prepared = tuple(
             question.prepared if (question.prepared.first, question.prepared.rows.reach) == wanted
-            else self._prepared(question.text, question.choices, connections) for question in questions])
+            else self._prepared(question.text, question.choices, connections) for question in questions)
+        return self._batches.get(prepared, lambda: QuestionBatch.stack(prepared)) if again else (
+            QuestionBatch.stack(prepared))
 
     def frames(self, tokens: Sequence[Tokens], connections: Connections) -> dict[str, TokenBatch]:
         """Return the tokens of each modality that is read, for a batch of texts."""

@@ -564,3 +564,48 @@ def test_exactly_one_answer_whatever_happens(bench_type, link, steps):
         assert (answer.status is Status.OK) == (answer.error == '')
         assert 'AssertionError' not in answer.error, 'the method was given tokens that do not fit its links'
     assert len(bench.method.threads) <= 1
+
+
+def test_questions_that_wait_are_answered_in_one_pass_and_each_gets_its_own(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    first = bench.server.ask(CLOSED)
+    begun(bench)
+    waiting = [bench.server.ask(Question('q', ('no', f'yes {number}'))) for number in range(5)]
+    free = bench.server.ask(FREE)
+    bench.method.gate.set()
+    assert [future.result(WAIT).text for future in waiting] == [f'yes {number}' for number in range(5)]
+    assert first.result(WAIT).status is free.result(WAIT).status is Status.OK
+    assert bench.method.together == [5]
+    assert all(future.result().used[0].modality == 'camera' for future in waiting)
+
+
+def test_a_pass_that_fails_fails_only_the_question_that_fails_alone(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    bench.server.ask(CLOSED)
+    begun(bench)
+    waiting = [bench.server.ask(CLOSED) for _ in range(3)]
+    cancelled = bench.server.stream(CLOSED)
+    cancelled.cancel()
+    bench.method.failures.append(LinksError('these links are broken'))
+    bench.method.gate.set()
+    outcomes = Counter(future.result(WAIT).status for future in waiting)
+    assert cancelled.future.result(WAIT).status is Status.REJECTED
+    assert outcomes[Status.OK] >= 2
+
+
+def test_standing_questions_share_a_pass_about_a_new_frame(make_bench):
+    bench = make_bench(standing_capacity=40)
+    bench.plug('camera')
+    bench.offer('camera')
+    for number in range(35):
+        bench.server.ask(Question('q', ('no', 'yes'), id=str(number), standing=True)).result(WAIT)
+    bench.method.together.clear()
+    count = len(bench.delivered)
+    bench.offer('camera', 2.)
+    wait_for_answers(bench, count + 35)
+    assert bench.method.together == [16, 16, 3]
+    assert {answer.question.id for answer in bench.delivered[count:]} == set(map(str, range(35)))

@@ -115,11 +115,11 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
         distances.append(distance)
         trust = torch.exp(worth.trust + worth.presence * sums.clamp(max=1.))
         weights.append(counts.covered * openness * trust)
-    number, weight = torch.stack(numbers), torch.stack(weights)
+    number, weight = (torch.stack(torch.broadcast_tensors(*each)) for each in (numbers, weights))
     mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
-    covered = torch.stack([counts.covered for counts, _, _ in parts]).amax(0)
+    covered = torch.stack(torch.broadcast_tensors(*(counts.covered for counts, _, _ in parts))).amax(0)
     azimuth = sector_centres(mean.device).expand(len(mean), -1)
-    return Counts(mean, azimuth, torch.stack(distances).nanmean(0), covered)
+    return Counts(mean, azimuth, torch.stack(torch.broadcast_tensors(*distances)).nanmean(0), covered)
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -243,7 +243,7 @@ class LatentLink(Link):
         doubt = self.doubt
         assert doubt is not None  # links that count have one
         entropy = torch.special.entr(tally.probabilities).sum(-1)
-        known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)
+        known = torch.cat([asked.flatten(1), entropy, tally.covered.expand_as(entropy)], 1)
         return doubt(known)[:, 0].clamp(-3, 3).exp()
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
@@ -259,7 +259,7 @@ class LatentLink(Link):
 
         columns: [N, B or 1] log g of every linked block, open where one of those links is open.
         """
-        opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
+        opened = (columns > -torch.inf).any(1).nonzero()[:, 0].tolist()
         keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
         return self._blocks(keys, values, columns[opened, :, None, None], opened)
 
@@ -380,6 +380,7 @@ class LatentLink(Link):
         keys, values: [n or 1, B, ...].
         """
         places = self._open_places() if places is None else places
-        of_block = [0] * len(places) if len(keys) == 1 else range(len(places))
-        return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gate)
-                for i, place, gate in zip(of_block, places, gates, strict=True)}
+        each_keys, each_values = (part.unbind() * (len(places) if len(part) == 1 else 1)
+                                  for part in (keys, values))
+        return {self.config.blocks[place]: BlockPrefix(*part) for place, *part in zip(
+            places, each_keys, each_values, gates.unbind(), strict=True)}

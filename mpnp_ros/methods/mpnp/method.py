@@ -4,13 +4,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.prepared import PreparedQuestion, QuestionCache
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
@@ -20,12 +19,15 @@ from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
 from mpnp_ros.methods.questions import AskedQuestion, Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 
+STATES_BYTES = 32_000_000
+"""Of the states of questions that are asked again of every frame."""
+
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
                  'worth': ('worth.*',), 'aligners': ('*_aligner.*',)}
 
 
-Reading = list[tuple[LatentLink, TokenBatch]]
+LinksOfReader = list[tuple[LatentLink, TokenBatch]]
 """Links that share a reader, with their tokens."""
 
 
@@ -41,8 +43,9 @@ class LatentConnections(Connections):
                              if link.pooling is not None and link.open_blocks}))
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]],
-               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
-        """Return the prefix that the linked blocks attend to beside the text, in the model's dtype.
+               question: QuestionStates | None = None, evidence: Evidence | None = None,
+               dtype: torch.dtype | None = None) -> Prefix:
+        """Return the prefix that the linked blocks attend to beside the text; dtype: by default the model's.
 
         tokens: modality -> TokenBatch (or a tuple of its first fields).  Modalities without a link, and links
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
@@ -67,7 +70,7 @@ class LatentConnections(Connections):
                 evidence.silent.update((link.config.modality, silent) for link, _ in group)
             if silent is not None and bool(silent.all()):
                 continue
-            for block, part in self._fused(group, question, evidence, asked).items():
+            for block, part in self._fused(group, question, evidence, asked, silent).items():
                 if silent is not None:
                     part = replace(part, log_gate=torch.where(
                         silent[:, None, None], -torch.inf, part.log_gate))
@@ -77,7 +80,7 @@ class LatentConnections(Connections):
                 evidence.temperature = torch.where(silent, before, evidence.temperature)
         if evidence is not None and evidence.temperature is not None:  # 0 where nothing counts
             evidence.temperature = torch.where(evidence.temperature > 0, evidence.temperature, 1.)
-        return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+        return {block: join(parts[block], dtype or self.lm.dtype) for block in sorted(parts)}
 
     def silent(self, tokens: Mapping[str, TokenBatch], question: QuestionStates | None) -> frozenset[str]:
         """Return the modalities that have no say in any of the questions, see :meth:`prefix`."""
@@ -92,16 +95,16 @@ class LatentConnections(Connections):
         return len({id(link.pooling) for link in self._links.values()
                     if link.config.pooling == 'counting'}) > 1
 
-    def _readers(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]]) -> list[Reading]:
+    def _readers(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]]) -> list[LinksOfReader]:
         """Return the open links that count, with their tokens, by their reader."""
-        readers: dict[int, Reading] = {}
+        readers: dict[int, LinksOfReader] = {}
         for modality, link in self._links.items():
             if link.config.pooling == 'counting' and modality in tokens and bool(link.gates.any()):
                 readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
         return list(readers.values())
 
     @staticmethod
-    def _silent(readers: Sequence[Reading], question: QuestionStates | None,
+    def _silent(readers: Sequence[LinksOfReader], question: QuestionStates | None,
                 ) -> list[tuple[torch.Tensor | None, torch.Tensor | None]]:
         """Return for each reader its probes, and the texts in which it has no say, bool [B].
 
@@ -122,11 +125,12 @@ class LatentConnections(Connections):
         any_able = torch.stack(able).any(0)
         return [(asked, ~own & any_able) for asked, own in zip(probes, able, strict=True)]
 
-    def _fused(self, group: Reading, question: QuestionStates | None, evidence: Evidence | None,
-               asked: torch.Tensor | None = None) -> dict[int, BlockPrefix]:
+    def _fused(self, group: LinksOfReader, question: QuestionStates | None, evidence: Evidence | None,
+               asked: torch.Tensor | None = None, silent: torch.Tensor | None = None,
+               ) -> dict[int, BlockPrefix]:
         """Return one prefix for the links of a reader: their counts are fused; the most open gate holds.
 
-        asked: its probes, if they have been computed.
+        asked: its probes, if they have been computed.  silent: the texts in which it has no say, bool [B].
         """
         reader = group[0][0]
         pooling, states = reader.pooling, self._asked(reader, question)
@@ -140,20 +144,20 @@ class LatentConnections(Connections):
             worth = link.worth
             assert worth is not None
             parts.append((link.count(batch), worth, link.gates.max()))
-        tally = pooling.tally(fuse(parts), asked)
+        told = evidence is not None and evidence.told and len(group) > 1
+        tally, *alone = pooling.tallies([fuse(parts), *(counts for counts, _, _ in parts if told)], asked)
         if evidence is not None:
             warmths = [link.temperature(asked, tally) for link, _ in group]
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack(before + warmths).amax(0)
-        if evidence is not None and evidence.alone:
-            several = len(group) > 1
-            evidence.counted += pooling.counted(tally, asked, '' if several else reader.config.modality)
-            if several:
-                for (link, _), (counts, _, _) in zip(group, parts, strict=True):
-                    own = pooling.tally(counts, asked)
-                    evidence.counted += pooling.counted(own, asked, link.config.modality)
-            answerable = pooling.can_answer(asked).sigmoid().item()
-            evidence.answerable = min(evidence.answerable, answerable)
+        if evidence is not None and evidence.told:
+            names = [link.config.modality for link, _ in group]
+            for name, own in zip(['', *names] if told else names, [tally, *alone], strict=True):
+                evidence.tell(pooling.counted(own, asked, name), silent)
+            answerable = pooling.can_answer(asked).sigmoid()
+            if silent is not None:
+                answerable = answerable.masked_fill(silent, 1.)
+            evidence.answerable = list(map(min, evidence.answerable, answerable.tolist()))
         columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
@@ -181,14 +185,18 @@ class Mpnp(Method):
 
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         super().__init__(lm, **options)
-        self._kept: WeakKeyDictionary[PreparedQuestion, tuple[object, QuestionStates]] = WeakKeyDictionary()
+        self._states: QuestionCache[QuestionStates] = QuestionCache(STATES_BYTES)
 
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
-        states = self._states(questions, connections)
-        prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
-        return PrefixCompletion(self.lm, prefix)
+        states = self._read(questions, connections, evidence is not None and bool(evidence.told))
+        packed = self.packed
+        if packed is not None and (torch.is_grad_enabled() or packed.lm is not self.lm):
+            packed = None  # packed blocks have no gradients, and not the blocks of a model altered since
+        prefix = connections.prefix(self.frames(tokens, connections), states, evidence,
+                                    torch.float32 if packed else None)
+        return PrefixCompletion(self.lm, prefix, packed)
 
     @torch.no_grad()
     def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
@@ -198,26 +206,23 @@ class Mpnp(Method):
         used = super().answering(question, tokens)
         if not connections.several_readers or len(used) < 2:
             return used
-        states = self._states(self._batch([question], connections).questions, connections)
+        states = self._read(self._batch([question], connections, True).questions, connections, True)
         silent = connections.silent(self.frames([tokens], connections), states)
         return tuple(name for name in used if name not in silent)
 
-    def _states(self, questions: Sequence[PreparedQuestion],
-                connections: LatentConnections) -> QuestionStates | None:
+    def _read(self, questions: Sequence[PreparedQuestion], connections: LatentConnections,
+              keep: bool) -> QuestionStates | None:
         """Return the states that links read of questions; None if they read none.
 
-        A single question may be asked again of every frame, so its states are kept with it.
+        keep: whether they are kept, as the same questions may be asked again of every frame.
         """
         blocks = connections.question_blocks
         if not blocks:
             return None
-        if len(questions) > 1 or torch.is_grad_enabled():
+        if not keep:
             return question_states(self.lm, questions, blocks)
-        made_by, states = self._kept.get(questions[0], (None, None))
-        if states is None or made_by != (self.lm, blocks):
-            states = question_states(self.lm, questions, blocks)
-            self._kept[questions[0]] = (self.lm, blocks), states
-        return states
+        return self._states.get((self.lm, tuple(questions), blocks),
+                                lambda: question_states(self.lm, questions, blocks))
 
 
 SPEC = MethodSpec(
