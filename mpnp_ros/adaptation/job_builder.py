@@ -72,11 +72,15 @@ class JobBuilder:
                        linked_blocks=request.linked_blocks or spec.linked_blocks)
 
     def available_data(self, modality: str) -> AvailableData:
-        """Return the training data of a modality in the buffer, for its present encoder."""
+        """Return the training data of a modality in the buffer, for its present encoder.
+
+        Modalities that count other things, such as sounds, cannot teach it.
+        """
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
-        return AvailableData(self.buffer.labelled(modality, encoder),
-                             self.buffer.moments_with(modality, encoder))
+        paired = {other: moments for other, moments in self.buffer.moments_with(modality, encoder).items()
+                  if not self.observed.counts_otherwise(modality, other)}
+        return AvailableData(self.buffer.labelled(modality, encoder), paired)
 
     def copy_source(self, modality: str, catalogue: LinkCatalogue) -> str:
         """Return the folder of links that count what the tokens of a modality count; empty if none do.

@@ -108,6 +108,10 @@ class ObservedState:
         else:
             self.counting.discard(tokens.modality)
 
+    def counts_otherwise(self, modality: str, other: str) -> bool:
+        """Return whether the tokens of both are numbers, but of different things."""
+        return {modality, other} <= self.counting and self.widths[modality] != self.widths[other]
+
     @property
     def concerns(self) -> tuple[str, ...]:
         """Return the degraded modalities, in words."""

@@ -175,6 +175,12 @@ class LlamaFamily:
         return attention(hidden_states=normed, past_key_values=cache,
                          **self._attention_options(index, context, prefix))[0]
 
+    def window(self, index: int) -> int | None:
+        """Return how many columns back the rows of a block see; None: all."""
+        kinds = getattr(self.config, 'layer_types', None)
+        slides = kinds is None or kinds[index] == 'sliding_attention'
+        return getattr(self.config, 'sliding_window', None) if slides else None
+
     def final(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the input of the head: the final norm of the last block's output."""
         return self.body.norm(hidden)
@@ -192,10 +198,7 @@ class LlamaFamily:
     def _attention_options(self, index: int, context: BlockContext,
                            prefix: BlockPrefix | None) -> dict[str, Any]:
         """Return the arguments of a block's attention module beside states and cache."""
-        kinds = getattr(self.config, 'layer_types', None)
-        slides = (getattr(self.config, 'sliding_window', None) is not None if kinds is None
-                  else kinds[index] == 'sliding_attention')
-        mask = context.window_mask if slides else context.mask
+        mask = context.mask if self.window(index) is None else context.window_mask
         options = {} if prefix is None else {'prefix': prefix, 'rotation': context.rotation}
         return {'attention_mask': mask, 'position_embeddings': context.rotation, **options}
 

@@ -85,12 +85,6 @@ class TextLayout:
                           for layout in layouts])
         return cls(ids, positions, torch.cat([past, positions], 1), visible)
 
-    def expand(self, count: int) -> TextLayout:
-        """Return one text `count` times."""
-        visible = None if self.visible is None else self.visible.expand(count, -1, -1)
-        return TextLayout(self.ids.expand(count, -1), self.positions.expand(count, -1),
-                          self.column_positions.expand(count, -1), visible)
-
     def head(self, count: int) -> TextLayout:
         """Return the first `count` new tokens behind the cached columns; none of them sees a later one."""
         columns = self.cached + count

@@ -6,7 +6,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -235,22 +235,33 @@ def choice_log_probabilities(lm: LanguageModel, prepared: PreparedQuestion,
     return trie.log_probabilities(lm.logits(hidden, trie.vocabulary.to(hidden.device)))
 
 
-class QuestionCache:
-    """The most recently used prepared questions, limited by bytes; thread-safe.
+class Held(Protocol):
+    """What a QuestionCache holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+
+
+Kept = TypeVar('Kept', bound=Held)
+
+
+class QuestionCache(Generic[Kept]):
+    """The most recently used prepared questions, or what was made of them, limited by bytes; thread-safe.
 
     hits, misses: number of found questions, and of prepared ones.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._entries: OrderedDict[Hashable, PreparedQuestion] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Kept] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: Hashable, make: Callable[[], PreparedQuestion]) -> PreparedQuestion:
-        """Return the question of `key`, or the result of `make`, which is then kept.
+    def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """Return what is kept for `key`, or the result of `make`, which is then kept.
 
         `make` runs outside the lock, so other questions need not wait.
         """

@@ -108,6 +108,10 @@ class TextCache:
                          for block, (keys, values) in self._blocks.items()}
         return first
 
+    def columns(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the keys and values of a block that is held, [B, H_kv, T, d_h] each."""
+        return self._blocks[block]
+
     def length(self, block: int) -> int:
         """Number of columns held for a block."""
         return self._blocks[block][0].shape[2] if block in self._blocks else 0

@@ -163,6 +163,9 @@ class SharingConnections(Connections):
 def join(parts: Iterable[BlockPrefix], dtype: torch.dtype) -> BlockPrefix:
     """Return prefixes of one block side by side along P; a batch of 1 is repeated for the largest batch."""
     parts = list(parts)
+    if len(parts) == 1:
+        keys, values, gates = parts[0].keys, parts[0].values, parts[0].log_gate
+        return BlockPrefix(keys.to(dtype), values.to(dtype), gates.expand(len(keys), -1, keys.shape[2]))
     batch = max(part.keys.shape[0] for part in parts)
     keys, values = (torch.cat([getattr(part, name).expand(batch, -1, -1, -1) for part in parts], 2).to(dtype)
                     for name in ('keys', 'values'))

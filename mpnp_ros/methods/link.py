@@ -40,6 +40,12 @@ class TokenBatch(NamedTuple):
     looked: torch.Tensor | None = None
     known: torch.Tensor | None = None
 
+    def tokens_of(self, text: int) -> int:
+        """Return the number of tokens of the frame of a text."""
+        if self.valid is None:
+            return self.values.shape[1]
+        return int(self.valid[text if self.rows is None else self.rows[text]].sum())
+
     @classmethod
     def stack(cls, frames: Sequence[ModalityTokens | None], device: torch.device | str = 'cpu') -> TokenBatch:
         """Return a batch with one entry per text; None where the text's frame lacks the modality.
@@ -78,6 +84,11 @@ class QuestionStates:
 
     states: Mapping[int, torch.Tensor]
     mask: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.mask.nbytes + sum(state.nbytes for state in self.states.values())
 
     def at(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states [B, T, d] at the input of a block, and the mask [B, T]."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 POOLINGS = ('counting', 'question', 'none')
 REACHES = ('answer', 'all')
-SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6, 'masks': 'channels'}
+SINCE_COUNTING: Mapping[str, Any] = {'channels': (), 'probes': 6, 'masks': 'channels', 'supervised': 2}
 MASKS = ('sorts', 'channels')
 
 
@@ -71,6 +71,8 @@ class LinkConfig(Options):
     channels: tuple[str, ...] = option(
         (), 'what the channels of counting tokens count, e.g. "car: moving" or "barrier"')
     probes: int = option(6, 'sums per question in counting', low=1)
+    supervised: int = option(
+        2, 'the first probes, whose meaning is taught; as many as places that a question tells apart', low=2)
     masks: str = option(
         'sorts', 'sorts: counting chooses by category and by status; channels: it weighs each channel, as in '
                  'older links', choices=MASKS)
@@ -98,6 +100,8 @@ class LinkConfig(Options):
             yield 'additive tokens need pooling by the question'
         if self.pooling == 'counting' and len(self.channels) != self.token_width:
             yield f'it counts {len(self.channels)} named channels, but tokens are {self.token_width} wide'
+        if self.supervised > self.probes:
+            yield f'{self.supervised} probes are supervised, but there are {self.probes}'
         if self.pooling == 'counting' and self.soft_tokens:
             yield 'learned constants cannot be counted'
         if (self.encoder == '') != (self.soft_tokens > 0):

@@ -1,11 +1,12 @@
 """The base class of methods: questions in, answers out, while modalities are plugged and unplugged."""
 from __future__ import annotations
 
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 from weakref import WeakKeyDictionary, ref
@@ -14,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpnp_ros.errors import LinksError, QuestionError
+from mpnp_ros.errors import LinksError, QuestionError, UnsupportedModelError
 from mpnp_ros.llm import generation
 from mpnp_ros.llm.attention import Prefix
 from mpnp_ros.llm.choices import ChoiceTrie, answer_tokens
 from mpnp_ros.llm.generation import Fragment
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
+from mpnp_ros.llm.packed_blocks import PackedBlocks
 from mpnp_ros.llm.prepared import (
     ChoiceText,
     PreparedQuestion,
@@ -49,7 +51,10 @@ from mpnp_ros.methods.questions import (
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import ModalityTokens
 
+LOG = logging.getLogger(__name__)
 CACHE_BYTES = 256_000_000
+BATCHES = 2
+"""Bytes for questions as they are laid out for answers, relative to those for prepared questions: float32."""
 GENERATED_TOKENS = 32
 CALIBRATION_BATCH = 64
 
@@ -70,14 +75,21 @@ class Completion(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PrefixCompletion:
-    """The linked blocks attend to a prefix beside the texts."""
+    """The linked blocks attend to a prefix beside the texts.
+
+    packed: runs them where they are packed already; None: as they are.
+    """
 
     lm: LanguageModel
     prefix: Prefix
+    packed: PackedBlocks | None = None
 
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
         """See Completion."""
-        return batch.complete(self.lm, {block: part.of_texts(texts) for block, part in self.prefix.items()})
+        prefix = {block: part.of_texts(texts) for block, part in self.prefix.items()}
+        if self.packed is not None and self.packed.ready(batch.first):
+            return self.packed.run(batch, prefix)
+        return batch.complete(self.lm, prefix)
 
     def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix]:
         """See Completion."""
@@ -95,19 +107,22 @@ class Method(ABC):
     answer rests on the links that are plugged when it begins.
 
     spec: the registration of the method.  connections_type: class that keeps its plugged links together.
-    closes_gates: whether its completion has rows for `Evidence.closed`, so that it can tell influences.
+    packed: the upper blocks in the form in which they answer fastest, see :meth:`pack`; None: as they are.
+    tells_influence: whether frames whose modalities are closed differ for it, see :meth:`closed`.
     """
 
     spec: ClassVar[MethodSpec]
     connections_type: ClassVar[type[Connections]] = Connections
-    closes_gates: ClassVar[bool] = False
+    tells_influence: ClassVar[bool] = False
     _connections: Connections
 
     def __init__(self, lm: LanguageModel, *, template: PromptTemplate | None = None,
                  question_cache_bytes: int = CACHE_BYTES) -> None:
         self.lm = lm
         self.template = template or PromptTemplate()
-        self.cache = QuestionCache(question_cache_bytes)
+        self.cache: QuestionCache[PreparedQuestion] = QuestionCache(question_cache_bytes)
+        self._batches: QuestionCache[QuestionBatch] = QuestionCache(BATCHES * question_cache_bytes)
+        self.packed: PackedBlocks | None = None
         self._connections = self.connections_type(lm)
         self._without: WeakKeyDictionary[PreparedQuestion, tuple[Any, ...]] = WeakKeyDictionary()
 
@@ -135,6 +150,21 @@ class Method(ABC):
         """Modalities whose tokens are read, sorted."""
         return self._connections.modalities
 
+    def pack(self, four_bit: bool = True) -> bool:
+        """Answer from packed upper blocks (:mod:`mpnp_ros.llm.packed_blocks`); returns whether it can.
+
+        They are packed on a thread, and until then, or where the model cannot be packed, which is logged, the
+        blocks run as they are.  Methods whose linked blocks do not attend to a prefix run them as they are.
+        four_bit: as of PackedBlocks.
+        """
+        try:
+            self.packed = PackedBlocks(self.lm, four_bit)
+        except UnsupportedModelError as error:
+            LOG.info('the upper blocks run as they are: %s', error)
+            return False
+        self.packed.ready(self.first_block)
+        return True
+
     def prepare(self, question: str, choices: Sequence[str] = ()) -> AskedQuestion:
         """Read a question up to the lowest linked block, once while it is in the question cache."""
         return AskedQuestion(question, tuple(choices),
@@ -155,16 +185,14 @@ class Method(ABC):
                          math.exp(sum(logs) / len(logs)) if logs else 0., (), _used(connections, tokens),
                          time.perf_counter() - started)
         connections = self._connections.snapshot()
-        used = _used(connections, tokens) if influence and self.closes_gates else ()
-        if not used:
-            return self._told([question], [tokens], connections, Evidence(alone=True))[0]
+        used = self.answering(question, tokens) if influence and self.tells_influence else ()
         everything = frozenset(used)
         shut = {frozenset([name]) for name in used} | {everything - {name} for name in used}
         rows = sorted(shut - {everything, frozenset()}, key=sorted)
-        evidence = Evidence(alone=True, closed=tuple(rows))
-        frames = [tokens, *({name: frame for name, frame in tokens.items() if name not in row}
-                            for row in rows)]
-        reply, *others = self._told([question] * len(frames), frames, connections, evidence)
+        frames = [tokens, *(self.closed(tokens, row, connections) for row in rows)]
+        reply, *others = self._told([question] * len(frames), frames, connections, 1)
+        if not used:
+            return reply
         guess, text = self._frameless(question, tokens, connections, everything)
         without = {everything: guess, frozenset(): reply.probabilities,
                    **{row: other.probabilities for row, other in zip(rows, others, strict=True)}}
@@ -174,29 +202,49 @@ class Method(ABC):
             {name: total_variation(without[everything - {name}], guess) for name in used},
             total_variation(reply.probabilities, guess), question.choices[best], text[best]))
 
+    def answer_each(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
+        """As `answer`, without influences, for several questions with choices in one pass.
+
+        Raises QuestionError.
+        """
+        return self._told(questions, tokens, self._connections.snapshot(), len(questions))
+
+    def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
+        """Return the modalities among the tokens that have a say in the answer, sorted.
+
+        A method may leave out those whose links say that they cannot answer the question.
+        """
+        return _used(self._connections.snapshot(), tokens)
+
+    def closed(self, tokens: Tokens, names: Set[str], connections: Connections) -> Tokens:
+        """Return a frame in which some modalities are closed, see Influence."""
+        return {name: frame for name, frame in tokens.items() if name not in names}
+
     def _frameless(self, question: AskedQuestion, tokens: Tokens, connections: Connections,
                    everything: frozenset[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the probabilities with all modalities closed, and those of the text alone.
 
         They are the same for all frames, so they are kept with the question while the links stay the same.
         """
-        prepared = self._batch([question], connections).questions[0]
+        prepared = self._batch([question], connections, True).questions[0]
         made_by = (everything, *((ref(link), sum(part._version for part in link.parameters()))
                                  for link in connections.links.values()))
         kept_by, *kept = self._without.get(prepared, (None,))
         if kept_by != made_by:
-            _, *replies = self._answer_batch([question] * 3, [tokens, {}, {}], connections,
-                                             Evidence(alone=True, closed=(everything, None)))
-            kept = [reply.probabilities for reply in replies]
+            frames = [self.closed(tokens, everything, connections), {}]
+            kept = [reply.probabilities for reply in self._told([question] * 2, frames, connections, 1)]
             self._without[prepared] = (made_by, *kept)
         return kept[0], kept[1]
 
     def _told(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens], connections: Connections,
-              evidence: Evidence) -> list[Reply]:
-        """Return the replies of :meth:`_answer_batch`, the first with its evidence."""
-        first, *others = self._answer_batch(questions, tokens, connections, evidence)
-        return [replace(first, counted=tuple(evidence.counted), answerable=evidence.answerable,
-                        grounding=tuple(evidence.grounding)), *others]
+              told: int) -> list[Reply]:
+        """Return the replies of :meth:`_answer_batch`, the first `told` of them with their evidence."""
+        evidence = Evidence(told=told)
+        replies = self._answer_batch(questions, tokens, connections, evidence)
+        said = [replace(reply, counted=tuple(counted), answerable=answerable, grounding=tuple(grounding))
+                for reply, counted, answerable, grounding in zip(
+                    replies, evidence.counted, evidence.answerable, evidence.grounding, strict=False)]
+        return [*said, *replies[told:]]
 
     def answer_batch(self, questions: Sequence[AskedQuestion], tokens: Sequence[Tokens]) -> list[Reply]:
         """Answer questions with choices in one pass, each from its own frame.  Raises QuestionError."""
@@ -208,10 +256,8 @@ class Method(ABC):
         if not all(question.choices for question in questions):
             raise QuestionError('only questions with choices are answered in a batch; stream the others')
         started = time.perf_counter()
-        batch = self._batch(questions[:1] if evidence.closed else questions, connections)
-        completion = self.completion(batch.questions, tokens[:len(batch.questions)], connections, evidence)
-        if evidence.closed:  # one question, whose prefix has a row for each set of closed gates
-            batch = QuestionBatch.repeated(batch.questions[0], len(questions))
+        batch = self._batch(questions, connections, bool(evidence.told))
+        completion = self.completion(batch.questions, tokens, connections, evidence)
         hidden = completion.run(batch, torch.arange(len(questions), device=self.lm.device))
         scores = batch.choice_log_probabilities(completion.lm, hidden)
         if evidence.temperature is not None:
@@ -220,10 +266,10 @@ class Method(ABC):
         shares = [tuple(row.exp().tolist()) for row in scores]
         seconds = (time.perf_counter() - started) / len(questions)
         replies = []
-        for question, row, frame in zip(batch.questions, shares, tokens, strict=True):
+        for place, (question, row, frame) in enumerate(zip(batch.questions, shares, tokens, strict=True)):
             best = max(range(len(row)), key=row.__getitem__)
-            replies.append(Reply(question.choice_tree.choices[best], row[best], row,
-                                 _used(connections, frame), seconds))
+            used = tuple(name for name in _used(connections, frame) if evidence.has_say(name, place))
+            replies.append(Reply(question.choice_tree.choices[best], row[best], row, used, seconds))
         return replies
 
     def stream(self, question: AskedQuestion, tokens: Tokens, max_new_tokens: int = GENERATED_TOKENS,
@@ -372,12 +418,18 @@ class Method(ABC):
         return self.cache.get((question, choices, first, reach),
                               lambda: prepare(self.lm, self.template, question, choices, first, reach))
 
-    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections) -> QuestionBatch:
-        """Return the questions at the lowest linked block, read again if the links have changed since."""
+    def _batch(self, questions: Sequence[AskedQuestion], connections: Connections,
+               again: bool = False) -> QuestionBatch:
+        """Return the questions at the lowest linked block, read again if the links have changed since.
+
+        again: whether they may be asked again together, so that the batch is kept.
+        """
         wanted = connections.first_block, connections.reach
-        return QuestionBatch.stack([
+        prepared = tuple(
             question.prepared if (question.prepared.first, question.prepared.rows.reach) == wanted
-            else self._prepared(question.text, question.choices, connections) for question in questions])
+            else self._prepared(question.text, question.choices, connections) for question in questions)
+        return self._batches.get(prepared, lambda: QuestionBatch.stack(prepared)) if again else (
+            QuestionBatch.stack(prepared))
 
     def frames(self, tokens: Sequence[Tokens], connections: Connections) -> dict[str, TokenBatch]:
         """Return the tokens of each modality that is read, for a batch of texts."""

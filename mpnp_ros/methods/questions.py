@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.attention import Prefix
-from mpnp_ros.llm.choices import Target
+from mpnp_ros.llm.choices import ChoiceTrie, Target
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.prepared import PreparedQuestion
@@ -97,20 +98,31 @@ class Influence:
 class Evidence:
     """Statements of links beside their prefix, and what is wanted of them.
 
-    alone: whether the prefix is of a single question; only then are `counted`, `answerable` and `grounding`
-    filled in.  closed: for a single question, sets of modalities; the prefix gets a further row for each, in
-    which these modalities are closed, see Influence; None: a row without any link.
-    counted: of every reader first all its sensors together, then each of several.  answerable: probability
-    that counts can answer the question at all; 1 where no link counts.  temperature: [B], divisor of the
-    log-probabilities of answers, or None.  grounding: the heaviest tokens of each reader.
+    told: number of questions, the first of the batch, for each of which `counted`, `answerable` and
+    `grounding` are filled in.
+    counted: for each, of every reader first all its sensors together, then each of several.
+    answerable: for each the probability that counts can answer it at all; 1 where no link counts.
+    grounding: for each the heaviest tokens of each reader.
+    temperature: [B], divisor of the log-probabilities of answers, or None.
+    silent: for modalities whose reader cannot answer every question while another one can, the questions in
+    which they have no say, bool [B].
     """
 
-    alone: bool = False
-    closed: tuple[frozenset[str] | None, ...] = ()
-    counted: list[Counted] = field(default_factory=list)
-    answerable: float = 1.
+    told: int = 0
+    counted: list[list[Counted]] = field(init=False)
+    answerable: list[float] = field(init=False)
+    grounding: list[list[Grounding]] = field(init=False)
     temperature: torch.Tensor | None = None
-    grounding: list[Grounding] = field(default_factory=list)
+    silent: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def has_say(self, modality: str, row: int) -> bool:
+        """Return whether a modality has a say in the question of a row."""
+        silent = self.silent.get(modality)
+        return silent is None or not bool(silent[row if len(silent) > 1 else 0])
+
+    def __post_init__(self) -> None:
+        self.counted, self.answerable = [[] for _ in range(self.told)], [1.] * self.told
+        self.grounding = [[] for _ in range(self.told)]
 
 
 @dataclass(frozen=True)
@@ -120,8 +132,8 @@ class Reply:
     confidence: in [0, 1], of the choice, or the geometric mean over generated tokens.  probabilities:
     one per choice in their order; they add up to 1; empty for a generated answer.  used: modalities it
     rests on, sorted.  seconds: of computing, shared evenly where several were answered at once.  counted,
-    answerable, grounding: see Evidence; only of questions that are answered alone.  influence: None where it
-    was not wanted, or the method cannot tell.
+    answerable, grounding: see Evidence; only where they were asked for.  influence: None where it was not
+    wanted, or the method cannot tell.
     """
 
     text: str
@@ -137,33 +149,46 @@ class Reply:
 
 @dataclass(frozen=True, eq=False)
 class QuestionBatch:
-    """Questions prepared up to the same block, padded on the right.
-
-    layout: [B, R], the rows that a prefix may change.  hidden: [B, R, d], their input of block `first`.
-    cache: the columns before them.
-    """
+    """Questions prepared up to the same block `first`, padded on the right."""
 
     questions: tuple[PreparedQuestion, ...]
-    layout: TextLayout
-    hidden: torch.Tensor
-    cache: TextCache
     first: int
 
     @classmethod
     def stack(cls, questions: Sequence[PreparedQuestion]) -> QuestionBatch:
         """Return a batch of at least one question; LinksError unless all are prepared up to one block."""
-        first = _first(questions)
-        rows = [question.rows for question in questions]
-        layout = TextLayout.stack([opened.layout for opened in rows])
-        return cls(tuple(questions), layout, _padded([opened.hidden for opened in rows]),
-                   TextCache.stack([opened.cache for opened in rows], layout.cached), first)
+        return cls(tuple(questions), _first(questions))
 
-    @classmethod
-    def repeated(cls, question: PreparedQuestion, count: int) -> QuestionBatch:
-        """Return one question `count` times; its hidden states and caches are not copied."""
-        rows = question.rows
-        return cls((question,) * count, rows.layout.expand(count), rows.hidden.expand(count, -1, -1),
-                   rows.cache.rows(torch.arange(count)), question.first)
+    @cached_property
+    def layout(self) -> TextLayout:
+        """The rows that a prefix may change, [B, R]."""
+        return TextLayout.stack([question.rows.layout for question in self.questions])
+
+    @cached_property
+    def hidden(self) -> torch.Tensor:
+        """The input of block `first`, [B, R, d]."""
+        return _padded([question.rows.hidden for question in self.questions])
+
+    @property
+    def cache(self) -> TextCache:
+        """Keys and values of the columns before the rows, stacked anew; packed blocks keep their own."""
+        return TextCache.stack([question.rows.cache for question in self.questions], self.layout.cached)
+
+    @cached_property
+    def decisions(self) -> list[tuple[ChoiceTrie, torch.Tensor, torch.Tensor]]:
+        """Of each list of choices its tree, its questions [b, 1] and the rows that decide, [b, branches]."""
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for row, question in enumerate(self.questions):
+            groups[question.choice_tree.choices].append(row)
+        return [(self.questions[rows[0]].choice_tree, torch.tensor(rows)[:, None],
+                 torch.stack([self.questions[row].choice_tree.positions(_open_prompt(self.questions[row]))
+                              for row in rows])) for rows in groups.values()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, as packed texts too: those of the rows and their cache in float32."""
+        held = sum(question.rows.hidden.nbytes + question.rows.cache.nbytes for question in self.questions)
+        return held * 4 // self.questions[0].hidden.element_size()
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """Return the last block's output, [B, R, d]."""
@@ -171,17 +196,10 @@ class QuestionBatch:
 
     def choice_log_probabilities(self, lm: LanguageModel, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Return log-probabilities [choices] of each question; equal choices are scored together."""
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for row, question in enumerate(self.questions):
-            groups[question.choice_tree.choices].append(row)
         scored: list[torch.Tensor] = [hidden] * len(self.questions)
-        for rows in groups.values():
-            trie = self.questions[rows[0]].choice_tree
-            columns = torch.stack([question.choice_tree.positions(_open_prompt(question))
-                                   for question in (self.questions[row] for row in rows)])
-            deciding = hidden[torch.tensor(rows)[:, None], columns]
-            scores = trie.log_probabilities(lm.logits(deciding, trie.vocabulary.to(hidden.device)))
-            for row, own in zip(rows, scores, strict=True):
+        for trie, rows, columns in self.decisions:
+            logits = lm.logits(hidden[rows, columns], trie.vocabulary.to(hidden.device))
+            for row, own in zip(rows[:, 0].tolist(), trie.log_probabilities(logits), strict=True):
                 scored[row] = own
         return scored
 

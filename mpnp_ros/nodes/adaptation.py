@@ -57,6 +57,7 @@ from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.nodes.services import RetryingClient, then, wait_for_cancel
 from mpnp_ros.options import Options, option
+from mpnp_ros.questions.subjects import all_answers
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.modality_state import State
 from mpnp_ros.srv import ListLinks, LoadLinks
@@ -234,8 +235,9 @@ class AdaptationNode(PlainNode):
 
     def _on_labelled(self, message: LabelledQuestions) -> None:
         stamp, questions = to_nanoseconds(message.header.stamp), []
-        for row in message.questions:  # a question without choices has those of NuScenes-QA, if they fit
-            choices = tuple(row.question.choices) or (ANSWERS if row.answer in ANSWERS else ())
+        for row in message.questions:  # without choices: those of NuScenes-QA or of all subjects, if they fit
+            choices = tuple(row.question.choices) or next(
+                (known for known in (ANSWERS, all_answers()) if row.answer in known), ())
             questions.append(BufferedQuestion(row.question.text, row.answer, choices, row.type, row.hops,
                                               LABELLED))
         self._write('labelled questions', partial(self._supervision.take_questions, stamp, questions,

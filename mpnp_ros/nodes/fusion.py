@@ -57,6 +57,7 @@ from mpnp_ros.nodes.parameters import method_problem, topic_problem
 from mpnp_ros.nodes.runtime import ManagedNode, ManagedOptions, run_node, set_threads
 from mpnp_ros.nodes.services import GoalServer, create_deferred_service, then
 from mpnp_ros.options import Change, option
+from mpnp_ros.questions.subjects import all_answers
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.serving.answer_server import AnswerServer
 from mpnp_ros.serving.answers import Answer, Inquiry, Progress, Status
@@ -81,7 +82,8 @@ INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
 SHIPPED, AUTO = 'shipped', 'auto'
-NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS}
+PACKINGS = AUTO, 'exact', 'off'
+NAMED_CHOICES = {'': (), 'nuscenes_qa': ANSWERS, 'all': all_answers()}
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ class FusionOptions(ManagedOptions):
     dtype: str = option('auto', 'number format of the model', choices=DTYPES, change=Change.CONFIGURE)
     threads: int = option(
         0, 'CPU threads of the model; 0: half of the cores', low=0, high=256, change=Change.CONFIGURE)
+    packed: str = option(
+        AUTO,
+        'how the linked blocks run for questions with choices, on a CPU. auto: packed for this processor, '
+        'with weights that were stored in 4 bits read in 4 bits and inputs rounded to bfloat16; '
+        'probabilities change by up to 0.04, as by a model in bfloat16. exact: packed in the number format '
+        'of the model. off: not packed',
+        choices=PACKINGS, change=Change.CONFIGURE)
     method: str = option(
         DEFAULT_METHOD,
         'method that connects modalities to the model: a built-in one, see docs/guide/methods.md, or one of '
@@ -111,8 +120,9 @@ class FusionOptions(ManagedOptions):
               f'at its next start. {AUTO}: in the state folder; an empty name: none',
         change=Change.CONFIGURE)
     choices: str = option(
-        'nuscenes_qa',
-        'named list of answers for questions without choices; empty: none, the answer is generated',
+        'all',
+        'named list of answers for questions without choices; nuscenes_qa: the 30 of NuScenes-QA; all: also '
+        'those about own motion and sounds; empty: none, the answer is generated',
         choices=tuple(NAMED_CHOICES), change=Change.LIVE)
     answer_without_sensors: bool = option(
         False,
@@ -147,7 +157,8 @@ class FusionOptions(ManagedOptions):
         change=Change.CONFIGURE,
     )
     question_cache_mb: float = option(
-        64., 'memory for prepared questions', unit='MB', low=0, high=65536,
+        64., 'memory for prepared questions; laid out for answers, they take up to twice as much again',
+        unit='MB', low=0, high=65536,
         change=Change.CONFIGURE)
 
     def check(self) -> Iterator[str]:
@@ -230,6 +241,8 @@ class FusionNode(ManagedNode):
                 self.get_logger().warning(f'links skipped: {error}')
         if store:
             self._server.links.keep_in(store)
+        if values.packed != 'off':
+            method.pack(four_bit=values.packed == AUTO)
         self._read_alike(list(self._encoders.values()))  # encoders may have started before
         self.get_logger().info(f'{lm.name} on {lm.device}, links: {self._server.links.name or "none"}')
 

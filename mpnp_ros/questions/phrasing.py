@@ -16,13 +16,22 @@ from typing import Any
 
 import yaml
 
-from mpnp_ros.questions.vocabulary import STATUSES_OF_CATEGORY
-from mpnp_ros.questions.wording import Description
+from mpnp_ros.questions.vocabulary import (
+    CATEGORIES,
+    RELATIONS,
+    SIDES,
+    STATUSES,
+    STATUSES_OF_CATEGORY,
+    THING,
+)
+from mpnp_ros.questions.wording import TYPES, Description
 
 NEAR = 10.0
 """Reach of "near" and "close", metres."""
 
 NUMBERS = {5: 'five', 8: 'eight', 10: 'ten', 12: 'twelve', 15: 'fifteen', 20: 'twenty', 25: 'twenty-five'}
+REACHES = tuple(float(metres) for metres in NUMBERS)
+"""Distances in questions, metres."""
 METRES = ('m', 'metres', 'meters')
 ANYWHERE = 'anywhere'
 VEHICLES = ('moving', 'parked', 'stopped')
@@ -31,9 +40,10 @@ WALKER = Description('pedestrian', 'moving')
 
 @dataclass(frozen=True)
 class Meaning:
-    """The content of a question about the things around the vehicle.
+    """The content of a question about the things around the vehicle, or another subject.
 
-    type: exist, count, object, status or comparison.  direction: one of the six of NuScenes-QA, left or
+    type: exist, count, object, status or comparison; for other subjects also absent, whether something is
+    not there, and where, in which direction it is.  direction: one of the six of NuScenes-QA, left or
     right; None: all around.  reach: maximum distance of things, metres; None: unlimited.  second: thing to
     compare the status with, anywhere.
     """
@@ -57,7 +67,29 @@ def say(meaning: Meaning, rng: random.Random, held_out: bool = False) -> str:
         wording = _Wording(rng)
         text = wording.of(meaning)
         if held_out != wording.parts.isdisjoint(grammar()['held_out']):
-            return _typed(text, rng)
+            return typed(text, rng)
+
+
+def any_meaning(rng: random.Random) -> Meaning:
+    """Return any meaning that a question about things can have.
+
+    Categories, statuses and directions are drawn evenly, also those that are rare in streets.
+    """
+    kind = rng.choice(TYPES)
+    direction = rng.choice((None, None, None, *RELATIONS, *SIDES))
+    active = [category for category, statuses in STATUSES_OF_CATEGORY.items() if statuses]
+    if kind == 'object':
+        return Meaning(kind, Description(THING, rng.choice((None, None, *STATUSES))), direction)
+    if kind == 'status':
+        return Meaning(kind, Description(rng.choice((THING, THING, *active))), direction)
+    if kind == 'comparison':
+        return Meaning(kind, Description(rng.choice((THING, *active))), direction,
+                       Description(rng.choice((THING, *active, *active))))
+    category = rng.choice((THING, THING, *CATEGORIES))
+    statuses = STATUSES_OF_CATEGORY.get(category, STATUSES)
+    status = rng.choice(statuses) if statuses and rng.random() < 0.5 else None
+    return Meaning(kind, Description(category, status), direction,
+                   reach=rng.choice(REACHES) if rng.random() < 0.25 else None)
 
 
 def say_beyond(rng: random.Random) -> str:
@@ -71,7 +103,7 @@ def say_beyond(rng: random.Random) -> str:
         look=rng.choice(tables['looks']), person=rng.choice(tables['persons']),
         team=rng.choice(tables['events']), place=rng.choice(tables['destinations']), a=rng.randrange(20),
         b=rng.randrange(20), ago=rng.choice(tables['ago']))
-    return _typed(_tidy(text), rng)
+    return typed(tidy(text), rng)
 
 
 class _Wording:
@@ -103,7 +135,7 @@ class _Wording:
                       'alternatives': [self.rng.choice(self._behind(status)) for status in described],
                       'doings': [self._verbs(status)[0] for status in described]}
             slots |= {name: ', '.join(words[:-1]) + ' or ' + words[-1] for name, words in listed.items()}
-        return _tidy(form.format(**slots))
+        return tidy(form.format(**slots))
 
     def _kind(self, meaning: Meaning) -> str:
         """Return the name of the set of forms to draw from."""
@@ -178,7 +210,7 @@ class _Wording:
         return ' '.join([place, reach] if self.rng.random() < 0.7 else [reach, place])
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """Return a text with correct articles, spaces and first letter."""
     text = re.sub(r'\ba (?=[aeio])', 'an ', text)
     text = re.sub(r'\s+([?.,:;])', r'\1', ' '.join(text.split())).lstrip(',: ')
@@ -186,7 +218,7 @@ def _tidy(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _typed(text: str, rng: random.Random) -> str:
+def typed(text: str, rng: random.Random) -> str:
     """Return a text with random greetings, missing capitals or question mark, and typing errors."""
     if rng.random() < 0.06:
         text = rng.choice(grammar()['openings']) + text[:1].lower() + text[1:]

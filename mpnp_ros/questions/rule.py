@@ -1,6 +1,7 @@
-"""A fixed rule that answers from sector tokens without a language model, to compare links with.
+"""Fixed rules that answer from tokens without a language model, to compare links with.
 
-It answers questions that follow no relation between things.
+Of things around the robot they answer questions that follow no relation between things; of own motion and
+sounds, all.
 """
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpnp_ros.questions.phrasing import Meaning
-from mpnp_ros.questions.vocabulary import MAX_COUNT, THING, Channel, lies
+from mpnp_ros.questions.subjects import MOST_TELLING, NOTHING, UNKNOWN, States
+from mpnp_ros.questions.vocabulary import MAX_COUNT, RELATIONS, THING, Channel, lies
 from mpnp_ros.questions.wording import Description, descriptions, read_question
 from mpnp_ros.tokens import ModalityTokens
 
@@ -40,6 +42,45 @@ def rule_answer(question: str | Meaning | None, tokens: ModalityTokens,
         return status
     assert meaning.second is not None  # a comparison has one
     return 'yes' if status == counts.likeliest(counts.of(meaning.second, None), 1) else 'no'
+
+
+def state_answer(meaning: Meaning, tokens: ModalityTokens, subject: States) -> str:
+    """Return the most probable answer to a question about own motion or sounds.
+
+    tokens: values [P, C] in the order of the channels of the subject; a sound is there at most once.
+    """
+    known = tokens.known if len(tokens.known) else np.ones(tokens.width, bool)
+    told = [place for place, (category, status) in enumerate(subject.channels) if known[place]
+            and meaning.thing.category in (THING, category) and meaning.thing.status in (None, status)]
+    if not told:
+        return UNKNOWN
+    values = tokens.values[:, told].astype(np.float64)
+    nowhere = np.isnan(tokens.azimuth)
+
+    def towards(direction: str) -> np.ndarray:
+        return np.array([not unplaced and lies(direction, np.cos(angle), np.sin(angle))
+                         for angle, unplaced in zip(tokens.azimuth, nowhere, strict=True)])
+
+    if meaning.type == 'status':
+        return str(subject.channels[told[int(values.sum(0).argmax())]][1])
+    if meaning.type == 'where':
+        shares = {direction: float(values[towards(direction)].sum()) for direction in RELATIONS}
+        return _most({**shares, UNKNOWN: 1 - sum(shares.values())})
+    there, unplaced = values.sum(0), np.zeros(len(told))
+    if meaning.direction is not None:
+        there, unplaced = values[towards(meaning.direction)].sum(0), values[nowhere].sum(0)
+    if meaning.type == 'object':
+        loud = [category for category in MOST_TELLING for place, share in zip(told, there, strict=True)
+                if subject.channels[place][0] == category and share > PRESENT]
+        return loud[0] if loud else UNKNOWN if unplaced.max() > PRESENT else NOTHING
+    yes = 1 - float(np.prod(1 - there.clip(0, 1)))
+    unclear = float((1 - there.clip(0, 1)).prod() - (1 - (there + unplaced).clip(0, 1)).prod())
+    return _most({'yes' if meaning.type == 'exist' else 'no': yes, UNKNOWN: unclear,
+                  'no' if meaning.type == 'exist' else 'yes': 1 - yes - unclear})
+
+
+def _most(shares: dict[str, float]) -> str:
+    return max(shares, key=shares.__getitem__)
 
 
 def parse_question(question: str) -> Meaning | None:

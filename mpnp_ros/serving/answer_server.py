@@ -26,10 +26,18 @@ from mpnp_ros.serving.link_versions import LinkVersion, LinkVersions
 from mpnp_ros.serving.memory import TokenMemory
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.past import PastInquiry
-from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question, Standing, StandingQuestions
+from mpnp_ros.serving.questions import (
+    MOST_NEW_TOKENS,
+    Question,
+    Standing,
+    StandingQuestions,
+    together_at_front,
+)
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
+TOGETHER = 16
+"""Most questions of one pass: a change of links, and the first answer, wait for its end."""
 PAST_WAITS = 0.5
 """Seconds that a question about the past waits at most for a turn while present ones are asked."""
 
@@ -52,9 +60,9 @@ class AnswerServer:
     """Gives every question exactly one answer, and every standing question one per new frame.
 
     Standing questions see the newest frame only; frames that arrive during an answer are skipped and
-    counted.  They take turns with single questions.  Each is told once that no sensor can be used.  A
-    question with a lease is withdrawn unless it is sent again in time; that renews it without an extra
-    answer.
+    counted.  They take turns with single questions.  Up to TOGETHER questions with choices that wait are
+    answered in one pass.  Each is told once that no sensor can be used.  A question with a lease is withdrawn
+    unless it is sent again in time; that renews it without an extra answer.
 
     Thread-safe; :meth:`close` ends its threads.
     """
@@ -88,7 +96,7 @@ class AnswerServer:
         self._past_asked = 0.
         self._changes: deque[tuple[Callable[[], LinkVersion], Future[LinkVersion]]] = deque()
         self._frame, self._frame_arrived, self._standing_next = 0, 0., False
-        self._current: Inquiry | None = None
+        self._current: Sequence[Inquiry] = ()
         self._refusal, self._closed = '', False
         self._wake = threading.Condition()
         self._reader = ThreadPoolExecutor(1, 'links')
@@ -216,7 +224,7 @@ class AnswerServer:
         """
         with self._wake:
             self._refusal = reason
-            rejected, current = list(self._queue), self._current
+            rejected, running = list(self._queue), self._current
             for past in self._past:
                 past.cancel(reason)
             self._queue.clear()
@@ -224,8 +232,8 @@ class AnswerServer:
         self._tell_all(*lost)
         for inquiry in rejected:
             self._reject(inquiry, reason)
-        if current is not None:
-            current.cancel(ended or reason)
+        for inquiry in running:
+            inquiry.cancel(ended or reason)
 
     def resume(self) -> None:
         """Accept questions again; standing questions are kept."""
@@ -306,38 +314,47 @@ class AnswerServer:
                 if self._changes:
                     return partial(_resolve, *self._changes.popleft())
                 late = time.monotonic() - self._past_asked > PAST_WAITS
-                inquiry = None if self._past and late else self._next_inquiry()
-                if inquiry is not None:
-                    self._current = inquiry
-                    return partial(self._respond, inquiry)
+                inquiries = [] if self._past and late else self._next_inquiries()
+                if inquiries:
+                    self._current = inquiries
+                    return partial(self._respond, inquiries)
                 if self._past:
                     return partial(self._go_on, self._past[0])
                 self._wake.wait()
         return None
 
-    def _next_inquiry(self) -> Inquiry | None:
-        """Return the next question; single and standing ones take turns."""
+    def _next_inquiries(self) -> list[Inquiry]:
+        """Return the next questions, which are answered in one pass; single and standing ones take turns."""
         if self._queue and not self._standing_next:
             self._standing_next = True
-            return self._queue.popleft()
+            return self._from_queue()
         self._standing_next = False
-        question = None if self._refusal else self._standing.next(self._frame, self.board.time())
-        if question is not None:
-            return Inquiry(question, self.board.now(), self._max_new_tokens, arrived=self._frame_arrived,
-                           repeated=True)
-        return self._queue.popleft() if self._queue else None
+        questions = [] if self._refusal else self._standing.next(self._frame, self.board.time(), TOGETHER)
+        if questions:
+            return [Inquiry(question, self.board.now(), self._max_new_tokens, arrived=self._frame_arrived,
+                            repeated=True) for question in questions]
+        return self._from_queue()
 
-    def _respond(self, inquiry: Inquiry) -> None:
-        answer, told, event = self._responder.respond(inquiry), True, None
+    def _from_queue(self) -> list[Inquiry]:
+        together = together_at_front(self._queue, lambda inquiry: bool(inquiry.question.choices), TOGETHER)
+        for _ in together:
+            self._queue.popleft()
+        return together
+
+    def _respond(self, inquiries: Sequence[Inquiry]) -> None:
+        pairs = list(zip(inquiries, self._responder.respond_together(inquiries), strict=True))
+        told, events = [True] * len(pairs), []
         with self._wake:
-            self._current = None
-            if inquiry.question.standing and not inquiry.cancelled:
-                told = self._standing.note(
-                    inquiry.question.id, answer.status is Status.NO_SENSOR, inquiry.repeated,
-                    (answer.status, answer.text, *(entry.modality for entry in answer.used)))
-                event = self._events.see(answer)
-        self._finish(inquiry, answer, told)
-        self._tell_all(event)
+            self._current = ()
+            for place, (inquiry, answer) in enumerate(pairs):
+                if inquiry.question.standing and not inquiry.cancelled:
+                    told[place] = self._standing.note(
+                        inquiry.question.id, answer.status is Status.NO_SENSOR, inquiry.repeated,
+                        (answer.status, answer.text, *(entry.modality for entry in answer.used)))
+                    events.append(self._events.see(answer))
+        for pair, shown in zip(pairs, told, strict=True):
+            self._finish(*pair, shown)
+        self._tell_all(*events)
 
     def _go_on(self, past: PastInquiry) -> None:
         """Ask a batch of moments; the next question about the past has the next turn."""

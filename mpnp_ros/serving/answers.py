@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -17,7 +17,7 @@ from mpnp_ros.device import is_out_of_memory, release_memory
 from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence
+from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence, Reply
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
@@ -78,8 +78,9 @@ class Answer:
     stamp_ns: oldest sensor stamp used, or the time of the question if none is used.
     probabilities: one per choice.  missing: modalities that have links but no usable tokens.
     concerns: what lowers the value of the answer, in words.  counted: what counting links found.
-    latency, compute: seconds.  influence: None where it was not computed.  grounding: tokens that it rests
-    on.  frame_id: of their azimuths.
+    latency, compute: seconds; those of a pass over several questions are shared evenly.  influence: None
+    where it was not computed, as where several questions share a pass.  grounding: tokens that it rests on.
+    frame_id: of their azimuths.
     """
 
     question: Question
@@ -184,7 +185,7 @@ class Inquiry:
 
 
 class Responder:
-    """Answers from the tokens on the board, one question at a time; used by one thread.
+    """Answers from the tokens on the board; used by one thread.
 
     An answer uses what is usable at its start; later changes do not affect it.  An exception of the method
     becomes a FAILED answer with the reason, and memory is released.
@@ -200,19 +201,39 @@ class Responder:
         self._method, self._board, self._links = method, board, links
         self._without_sensors, self._influence = without_sensors, influence
 
-    def respond(self, inquiry: Inquiry) -> Answer:
+    def respond_together(self, inquiries: Sequence[Inquiry]) -> list[Answer]:
+        """Return the answers to questions with choices, computed in one pass about the same tokens.
+
+        Where that fails, each is answered alone, so that every one has the answer of :meth:`respond`.
+        """
+        tokens = self._board.usable()
+        replies: dict[Inquiry, Reply] = {}
+        heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
+        if len(inquiries) > 1 and heard:
+            try:
+                with interruptible(lambda: all(inquiry.cancelled for inquiry in inquiries)):
+                    asked = [self._method.prepare(inquiry.question.text, inquiry.question.choices)
+                             for inquiry in inquiries]
+                    replies = dict(zip(inquiries, self._method.answer_each(asked, [heard] * len(asked)),
+                                       strict=True))
+            except Exception as error:
+                LOG.debug('%d questions are answered one by one: %s', len(inquiries), error)
+        return [self.respond(inquiry, tokens, replies.get(inquiry)) for inquiry in inquiries]
+
+    def respond(self, inquiry: Inquiry, tokens: Tokens | None = None, reply: Reply | None = None) -> Answer:
         """Return the answer; REJECTED only if the method refuses the question.
 
         NO_SENSOR if no sensor can be used, or none looks in the direction of the question; UNKNOWN if the
-        counts cannot answer it; REFUSED if a requirement of the question is not met.
+        counts cannot answer it; REFUSED if a requirement of the question is not met.  tokens: default: those
+        usable now.  reply: of the method from these tokens, where it is known.
         """
-        tokens, started = self._board.usable(), time.monotonic()
+        tokens, started = self._board.usable() if tokens is None else tokens, time.monotonic()
         missing = tuple(name for name in self._links.modalities if name not in tokens)
         blank = Answer(inquiry.question, Status.OK, inquiry.asked_ns, missing=missing,
                        links_version=self._links.name, method=self._method.name)
         out_of_memory = False
         try:
-            answer = self._answer(inquiry, tokens, blank)
+            answer = self._answer(inquiry, tokens, blank, reply)
         except CancelledError:
             answer = _given_up(inquiry, blank)
         except Exception as error:
@@ -225,25 +246,36 @@ class Responder:
                 LOG.error('question %s: %s', inquiry.question.id, text, exc_info=not out_of_memory)
         if out_of_memory:  # the error, whose traceback holds the tensors, is gone by now
             release_memory()
-        return replace(answer, latency=inquiry.waited, compute=time.monotonic() - started)
+        seconds = time.monotonic() - started + (reply.seconds if reply else 0.)
+        return replace(answer, latency=inquiry.waited, compute=seconds)
 
-    def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer) -> Answer:
+    def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer, reply: Reply | None) -> Answer:
         question = inquiry.question
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
         old = too_old(question, {name: self._board.age(frame.stamp_ns) for name, frame in heard.items()})
         heard = {name: frame for name, frame in heard.items() if name not in old}
+        reply = None if old else reply
+        if reply is not None:
+            heard = {name: heard[name] for name in reply.used}
+        elif len(heard) > 1:
+            with interruptible(lambda: inquiry.cancelled):
+                asked = self._method.prepare(question.text, question.choices)
+                heard = {name: heard[name] for name in self._method.answering(asked, heard)}
         if refusal := unmet(question, tuple(heard), old, {**self._board.absences(), **_closed(tokens)}):
             return replace(blank, status=Status.REFUSED, error=refusal)
         lacking, doubt = self._lacking(question.text, tokens, heard)
         if lacking:
-            blank, heard = replace(blank, status=Status.NO_SENSOR, error=lacking), {}
+            blank, heard, reply = replace(blank, status=Status.NO_SENSOR, error=lacking), {}, None
             if not self._without_sensors():
                 return blank
         concerns = (*self._board.concerns(heard), *filter(None, [doubt]))
         inquiry.progress('reading')
         with interruptible(lambda: inquiry.cancelled):
-            asked = self._method.prepare(question.text, question.choices)
-            answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
+            if reply is None:
+                asked = self._method.prepare(question.text, question.choices)
+                answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
+            else:
+                answer = self._chosen(reply, heard, blank)
         used = tuple(UsedModality(name, frame.stamp_ns, self._board.age(frame.stamp_ns))
                      for name, frame in sorted(heard.items()))
         oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)
@@ -266,13 +298,19 @@ class Responder:
         return f'no sensor can be used: {listed}', ''
 
     def _choose(self, inquiry: Inquiry, asked: AskedQuestion, tokens: Tokens, blank: Answer) -> Answer:
-        reply = self._method.answer(asked, tokens, self._influence())
+        return self._chosen(self._method.answer(asked, tokens, self._influence()), tokens, blank)
+
+    @staticmethod
+    def _chosen(reply: Reply, tokens: Tokens, blank: Answer) -> Answer:
         answer = replace(blank, text=reply.text, confidence=_proper(reply.confidence), counted=reply.counted,
                          probabilities=tuple(map(_proper, reply.probabilities)), influence=reply.influence,
                          grounding=tuple(_grounded(entry, tokens[entry.modality])
                                          for entry in reply.grounding))
         looked = {name: frame.sectors_looked_at() for name, frame in tokens.items()}
-        if blank.status == Status.OK and (reason := not_known(reply.counted, reply.answerable, looked)):
+        reason = not_known(reply.counted, reply.answerable, looked)
+        if reply.text == UNKNOWN and not reason:
+            reason = 'unknown: the sensors in use do not tell this'
+        if blank.status == Status.OK and reason:
             return replace(answer, status=Status.UNKNOWN, text=UNKNOWN, error=reason, confidence=0.,
                            probabilities=())
         return answer

@@ -105,8 +105,8 @@ def not_known(counted: Sequence[Counted], answerable: float,
     answerable: probability that counts can answer the question.  looked: visible sectors of each modality.
     """
     if answerable < CAN_ANSWER:
-        return ('unknown: the sensors in use count road users by direction and status, which does not answer '
-                'this; ask what is where, how many there are, or what they do')
+        return ('unknown: nothing that the sensors in use tell answers this; ask what is where, how many '
+                'there are or what they do; with an IMU how you move, with microphones what you hear')
     for count in counted:
         if count.modality == counted[0].modality and not count.covered > TOLD:
             return f'unknown: {_why_untold(count, looked)}; add one that does'

@@ -43,7 +43,8 @@ class LinkVersion:
     @property
     def fit(self) -> LinkFit:
         """Return what it requires of tokens."""
-        return LinkFit(self.link.config.encoder, self.link.config.token_width, self.version)
+        config = self.link.config
+        return LinkFit(config.encoder, config.token_width, self.version, getattr(config, 'channels', ()))
 
 
 class LinkVersions:

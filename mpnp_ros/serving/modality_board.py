@@ -386,17 +386,22 @@ class ModalityBoard:
     def usable(self) -> dict[str, ModalityTokens]:
         """Return the newest tokens of each modality that is plugged, fresh and has links.
 
-        Degraded ones are included if the limits allow (``use_degraded``), and always if plugged by hand.
+        Degraded ones are included if the limits allow (``use_degraded``), and always if plugged by hand.  A
+        healthy one takes the place of a degraded one only if it can answer the same questions.
         """
         with self._lock:
             now = self._now()
             found = {name: tokens for name, watch in self._watches.items()
                      if (tokens := watch.usable(now)) is not None}
             sound = {name for name in found if not self._watches[name].degraded(now)}
-            if self._limits.use_degraded == ALWAYS or not (sound or self._limits.use_degraded == NEVER):
-                return found
+            use = self._limits.use_degraded
             return {name: tokens for name, tokens in found.items()
-                    if name in sound or self._watches[name].command is PlugMode.PLUG}
+                    if name in sound or use == ALWAYS or self._watches[name].command is PlugMode.PLUG
+                    or use != NEVER and not any(self._replaces(other, name) for other in sound)}
+
+    def _replaces(self, healthy: str, degraded: str) -> bool:
+        own, other = self._watches[healthy].fit, self._watches[degraded].fit
+        return own is None or other is None or own.replaces(other)
 
     def states(self) -> list[ModalityStatus]:
         """Return one row per modality, in the order given."""

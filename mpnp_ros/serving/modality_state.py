@@ -50,7 +50,7 @@ class WatchLimits(Options):
         low=0.1, high=3600)
     use_degraded: str = option(
         ALONE, 'whether answers use degraded modalities that are not plugged by hand; alone: only where no '
-               'healthy one can be used', choices=(ALONE, ALWAYS, NEVER))
+               'healthy one that counts the same can be used', choices=(ALONE, ALWAYS, NEVER))
 
     def check(self) -> Iterator[str]:
         """The qualities must be in order."""
@@ -82,11 +82,17 @@ class LinkFit:
     """Requirements of loaded links on tokens.
 
     encoder: fingerprint of the encoder they were trained with.  token_width: D.  version: of the links.
+    channels: what tokens count; empty: they do not count.
     """
 
     encoder: str
     token_width: int
     version: str
+    channels: tuple[str, ...] = ()
+
+    def replaces(self, other: LinkFit) -> bool:
+        """Return whether both can answer the same questions, as far as their channels tell."""
+        return not (self.channels and other.channels) or self.channels == other.channels
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
+from typing import TypeVar
 
 from mpnp_ros.errors import QuestionError
 
@@ -17,6 +19,7 @@ MOST_CHOICE_CHARACTERS = 200
 MOST_ID_CHARACTERS = 200
 MOST_NEW_TOKENS = 1024
 MOST_REQUIRED = 32
+Item = TypeVar('Item')
 FILLERS = frozenset('\u115f\u1160\u2800\u3164\uffa0')
 """Letters and symbols that show nothing, besides Unicode spaces and format characters."""
 JOINERS = ('VARIATION SELECTOR', 'MONGOLIAN FREE VARIATION', 'COMBINING GRAPHEME JOINER')
@@ -229,17 +232,20 @@ class StandingQuestions:
         if self._entries.pop(name, None) is None:
             raise QuestionError(f'no standing question has the id {name}; nothing is withdrawn')
 
-    def next(self, frame: int, now: int) -> Question | None:
-        """Return the question that has waited longest, now marked as answered; None if none is due."""
+    def next(self, frame: int, now: int, most: int = 1) -> list[Question]:
+        """Return the questions that have waited longest, now marked as answered; empty if none is due.
+
+        most: number of questions with choices; one without is returned alone.
+        """
         self.expire()
-        due = [entry for entry in self._entries.values() if entry.due(frame, now)]
-        if not due:
-            return None
-        entry = min(due, key=lambda entry: entry.frame)
-        if entry.question.period == 0:
-            self.skipped += frame - entry.frame - 1
-        entry.frame, entry.answered = frame, now
-        return entry.question
+        due = sorted((entry for entry in self._entries.values() if entry.due(frame, now)),
+                     key=lambda entry: entry.frame)
+        together = together_at_front(due, lambda entry: bool(entry.question.choices), most)
+        for entry in together:
+            if entry.question.period == 0:
+                self.skipped += frame - entry.frame - 1
+            entry.frame, entry.answered = frame, now
+        return [entry.question for entry in together]
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,13 @@ def _yes_or_no(clause: str) -> str:
 
 def _composed(text: str) -> str:
     return unicodedata.normalize('NFC', text)
+
+
+def together_at_front(waiting: Iterable[Item], with_choices: Callable[[Item], bool],
+                      most: int) -> list[Item]:
+    """Return the first of those that wait, or up to `most` where it and those right behind have choices."""
+    first = list(islice(waiting, most))
+    return list(takewhile(with_choices, first)) or first[:1]
 
 
 def _check_text(what: str, text: str, most: int, empty: bool = False) -> None:

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.poses import Transform
-from mpnp_ros.questions.generator import Scope, askable
+from mpnp_ros.questions.generator import Fact, SceneFacts, Scope, askable, chosen_facts
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY
+from mpnp_ros.questions.phrasing import REACHES, Meaning
+from mpnp_ros.questions.vocabulary import (
+    CATEGORIES,
+    CHANNELS,
+    RELATIONS,
+    SIDES,
+    STATUSES_OF_CATEGORY,
+    lies,
+)
+from mpnp_ros.questions.wording import TEMPLATES, descriptions
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
@@ -47,6 +56,39 @@ class PaintedFrame:
     frame: KeyFrame
     tokens: ModalityTokens
     doubt: str
+
+    def asked(self, rng: random.Random, per_kind: int) -> list[tuple[Meaning, str, str]]:
+        """Return meanings, their answers and a wording of the templates (empty where none fits).
+
+        per_kind: maximum of each type and hop count, as many again of left and right, and of distances if the
+        tokens have some.
+        """
+        def without_relations(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
+            return (fact for fact in SceneFacts(objects, anchors=False)
+                    if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
+
+        def question(fact: Fact, direction: str | None = None,
+                     reach: float | None = None) -> tuple[Meaning, str, str]:
+            named, slots = descriptions(), fact.slots
+            first = named[slots.get('first') or slots.get('things') or slots['thing']]
+            second = named[slots['second']] if 'second' in slots else None
+            meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
+            free = direction is not None or reach is not None
+            return meaning, fact.answer, '' if free else rng.choice(TEMPLATES[fact.kind]).format(**slots)
+
+        objects = self.frame.objects
+        asked = [question(fact) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]
+        for side in SIDES:
+            group = [item for item in objects if lies(side, *item.centre[:2])]
+            asked += [question(fact, direction=side)
+                      for fact in chosen_facts(without_relations(group), per_kind // 2, rng)]
+        if len(self.tokens.distance):
+            reach, direction = rng.choice(REACHES), rng.choice((None, *SIDES, *RELATIONS))
+            group = [item for item in objects if item.distance <= reach
+                     and (direction is None or lies(direction, *item.centre[:2]))]
+            asked += [question(fact, direction=direction, reach=reach)
+                      for fact in chosen_facts(without_relations(group), per_kind, rng)]
+        return asked
 
 
 class Painter:

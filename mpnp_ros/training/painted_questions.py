@@ -6,36 +6,40 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import new_folder, write_file
-from mpnp_ros.questions.generator import Fact, SceneFacts, chosen_facts
-from mpnp_ros.questions.key_frame import AnnotatedObject
-from mpnp_ros.questions.phrasing import Meaning, say, say_beyond
-from mpnp_ros.questions.vocabulary import (
-    ANSWERS,
-    CATEGORIES,
-    RELATIONS,
-    SIDES,
-    STATUSES,
-    STATUSES_OF_CATEGORY,
-    THING,
-    lies,
-)
-from mpnp_ros.questions.wording import TEMPLATES, TYPES, Description, descriptions
+from mpnp_ros.questions.phrasing import Meaning
+from mpnp_ros.questions.subjects import OBJECTS, Subject
+from mpnp_ros.questions.vocabulary import RELATIONS, lies
+from mpnp_ros.questions.wording import Description
+from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.painted_frames import PaintedFrame
 
-REACHES = (5., 8., 10., 12., 15., 20., 25.)
 MEANINGS = 'meanings.json'
 WORDINGS = 8
 """Free wordings of each meaning; further frames reuse them."""
+
+
+class Painted(Protocol):
+    """A painted frame of any subject: tokens, and the truth drawn from them."""
+
+    @property
+    def tokens(self) -> ModalityTokens:
+        """Return the tokens of a sensor."""
+
+    def asked(self, rng: random.Random, per_kind: int) -> list[tuple[Meaning, str, str]]:
+        """Return meanings, their answers, and a wording of templates or an empty text.
+
+        per_kind: maximum of each kind.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,55 +88,23 @@ class PaintedDataset:
             raise DatasetError(f'painted frames {folder} cannot be read ({error}); make them again') from None
 
 
-def ask(painted: PaintedFrame, rng: random.Random, per_kind: int) -> list[tuple[Meaning, str, str]]:
-    """Return meanings, their answers and a wording of the templates (empty where none fits) for one frame.
-
-    per_kind: maximum of each type and hop count, as many again of left and right, and of distances if the
-    tokens have some.
-    """
-    def without_relations(objects: Sequence[AnnotatedObject]) -> Iterator[Fact]:
-        return (fact for fact in SceneFacts(objects, anchors=False)
-                if fact.kind[2] == 'any' and fact.kind[0] != 'comparison')
-
-    def question(fact: Fact, direction: str | None = None,
-                 reach: float | None = None) -> tuple[Meaning, str, str]:
-        named, slots = descriptions(), fact.slots
-        first = named[slots.get('first') or slots.get('things') or slots['thing']]
-        second = named[slots['second']] if 'second' in slots else None
-        meaning = Meaning(fact.kind[0], first, slots.get('relation', direction), second, reach)
-        in_template = direction is None and reach is None
-        return meaning, fact.answer, rng.choice(TEMPLATES[fact.kind]).format(**slots) if in_template else ''
-
-    objects = painted.frame.objects
-    asked = [question(fact) for fact in chosen_facts(SceneFacts(objects, anchors=False), per_kind, rng)]
-    for side in SIDES:
-        group = [item for item in objects if lies(side, *item.centre[:2])]
-        asked += [question(fact, direction=side)
-                  for fact in chosen_facts(without_relations(group), per_kind // 2, rng)]
-    if len(painted.tokens.distance):
-        reach, direction = rng.choice(REACHES), rng.choice((None, *SIDES, *RELATIONS))
-        group = [item for item in objects if item.distance <= reach
-                 and (direction is None or lies(direction, *item.centre[:2]))]
-        asked += [question(fact, direction=direction, reach=reach)
-                  for fact in chosen_facts(without_relations(group), per_kind, rng)]
-    return asked
-
-
-def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: int = 10,
+def painted_questions(frames: Iterable[Painted], seed: int = 0, per_kind: int = 10,
                       of_each_type: int = 0, free: float = 0.65, beyond: int = 0,
-                      wordings: int = 0) -> PaintedDataset:
+                      wordings: int = 0, subject: Subject = OBJECTS, choices: Sequence[str] = (),
+                      held_out: bool = False) -> PaintedDataset:
     """Return questions about frames, balanced so that no meaning gives its answer away.
 
     of_each_type: maximum number of each type; 0: all.  free: share in free words; the others are in words of
     the templates where one fits.  beyond: number of questions that counts cannot answer.  wordings: number of
-    additional texts, of random meanings.
+    additional texts, of random meanings.  choices: closed list; default: that of the subject.  held_out: use
+    words that do not occur in training.
     """
     tokens: dict[str, Frame] = {}
-    rng = random.Random(f'{seed}/questions')
+    rng, choices = random.Random(f'{seed}/questions'), tuple(choices) or subject.answers
     piles: dict[Meaning, dict[str, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
     for number, frame in enumerate(frames):
         tokens[str(number)] = {frame.tokens.modality: frame.tokens}
-        for meaning, answer, text in ask(frame, rng, per_kind):
+        for meaning, answer, text in frame.asked(rng, per_kind):
             piles[meaning][answer].append((text, number))
     by_type: dict[str, list[Example]] = defaultdict(list)
     meanings: dict[str, Meaning] = {}
@@ -144,55 +116,39 @@ def painted_questions(frames: Iterable[PaintedFrame], seed: int = 0, per_kind: i
             for text, number in asked if len(asked) <= cap else rng.sample(asked, cap):
                 if not text or rng.random() < free:
                     if len(words) < WORDINGS:
-                        words.append(say(meaning, rng))
+                        words.append(subject.say(meaning, rng, held_out))
                     text = rng.choice(words)
                 if meanings.setdefault(text, meaning) == meaning:
-                    by_type[meaning.type].append(Example(text, answer, ANSWERS, meaning.type, 0, str(number)))
+                    by_type[meaning.type].append(Example(text, answer, choices, meaning.type, 0, str(number)))
     chosen: list[Example] = []
     for questions in by_type.values():
         chosen += rng.sample(questions, of_each_type) if 0 < of_each_type < len(questions) else questions
     used = {example.question for example in chosen}
     meanings = {text: meaning for text, meaning in meanings.items() if text in used}
     for _ in range(wordings):
-        meaning = random_meaning(rng)
-        meanings.setdefault(say(meaning, rng), meaning)
+        meaning = subject.any_meaning(rng)
+        meanings.setdefault(subject.say(meaning, rng, held_out), meaning)
     return PaintedDataset(TokenDataset(tokens, tuple(chosen)), meanings,
-                          tuple(sorted({say_beyond(rng) for _ in range(beyond)} - meanings.keys())))
+                          tuple(sorted({subject.say_beyond(rng) for _ in range(beyond)} - meanings.keys())))
 
 
-def random_meaning(rng: random.Random) -> Meaning:
-    """Return any meaning that a question can have.
+def target_of(meaning: Meaning, azimuths: np.ndarray, distances: np.ndarray,
+              probes: int = 2) -> tuple[np.ndarray, np.ndarray, tuple[Description, ...]]:
+    """Return where the first probes should count, 0 or 1: [probes, azimuths], [probes, distances], and what.
 
-    Categories, statuses and directions are drawn evenly, also those that are rare in streets.
+    The second probe counts what things are compared to; in other questions the same as the first.  Those
+    behind count all around.  Where something is, is asked of each of the six directions, as many as there are
+    probes.
     """
-    kind = rng.choice(TYPES)
-    direction = rng.choice((None, None, None, *RELATIONS, *SIDES))
-    active = [category for category, statuses in STATUSES_OF_CATEGORY.items() if statuses]
-    if kind == 'object':
-        return Meaning(kind, Description(THING, rng.choice((None, None, *STATUSES))), direction)
-    if kind == 'status':
-        return Meaning(kind, Description(rng.choice((THING, THING, *active))), direction)
-    if kind == 'comparison':
-        return Meaning(kind, Description(rng.choice((THING, *active))), direction,
-                       Description(rng.choice((THING, *active, *active))))
-    category = rng.choice((THING, THING, *CATEGORIES))
-    statuses = STATUSES_OF_CATEGORY.get(category, STATUSES)
-    status = rng.choice(statuses) if statuses and rng.random() < 0.5 else None
-    return Meaning(kind, Description(category, status), direction,
-                   reach=rng.choice(REACHES) if rng.random() < 0.25 else None)
-
-
-def target_of(meaning: Meaning, azimuths: np.ndarray,
-              distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[Description, Description]]:
-    """Return where the first two probes should count, 0 or 1: [2, azimuths], [2, distances], and what.
-
-    The second probe counts what things are compared to; in other questions the same as the first.
-    """
-    asked = meaning.direction
-    direction = np.array([asked is None or lies(asked, math.cos(angle), math.sin(angle))
-                          for angle in azimuths], np.float32)
-    reach = (distances <= (math.inf if meaning.reach is None else meaning.reach)).astype(np.float32)
-    if meaning.second is None:
-        return np.stack([direction] * 2), np.stack([reach] * 2), (meaning.thing, meaning.thing)
-    return (np.stack([direction, np.ones_like(direction)]), np.ones((2, len(distances)), np.float32),
-            (meaning.thing, meaning.second))
+    looks: list[tuple[Description, str | None]] = [(meaning.thing, meaning.direction)]
+    if meaning.type == 'where':
+        looks = [(meaning.thing, direction) for direction in RELATIONS]
+    else:
+        looks.append((meaning.second, None) if meaning.second else looks[0])
+        looks += [(meaning.thing, None)] * (probes - len(looks))
+    looks = looks[:probes]
+    around = np.array([[asked is None or lies(asked, math.cos(angle), math.sin(angle)) for angle in azimuths]
+                       for _, asked in looks], np.float32)
+    reach = math.inf if meaning.reach is None else meaning.reach
+    return around, np.stack([(distances <= reach).astype(np.float32)] * probes), \
+        tuple(thing for thing, _ in looks)

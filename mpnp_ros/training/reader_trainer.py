@@ -21,22 +21,20 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
 from mpnp_ros.errors import TrainingError
-from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.mpnp.counting import EDGES, SUPERVISED, CountingPooling
+from mpnp_ros.methods.mpnp.counting import EDGES, CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.phrasing import Meaning
-from mpnp_ros.questions.vocabulary import ANSWERS, THING
-from mpnp_ros.questions.wording import TYPES
+from mpnp_ros.questions.vocabulary import THING
 from mpnp_ros.training.batches import BatchPlan
 from mpnp_ros.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from mpnp_ros.training.painted_questions import PaintedDataset, target_of
+from mpnp_ros.training.text_states import padded_states, text_states
 
 CHECKPOINT_EVERY = 200
 
@@ -101,12 +99,15 @@ class ReaderTraining:
         self.method, self.modality, self.data = method, modality, data
         self.config = config or ReaderConfig()
         self.folder = None if checkpoint is None else Path(checkpoint)
+        self.answers = tuple(dict.fromkeys(
+            answer for example in data.dataset.examples for answer in example.choices))
+        self.kinds = tuple(sorted({meaning.type for meaning in data.meanings.values()}))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             width = self.link.config.entries * self.link.config.pooling_width
-            self.classifier = nn.Linear(width, len(ANSWERS)).to(method.lm.device)
-            self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width, len(TYPES)).to(
-                method.lm.device)
+            self.classifier = nn.Linear(width, len(self.answers)).to(method.lm.device)
+            self.types = nn.Linear(self.link.config.probes * self.link.config.pooling_width,
+                                   len(self.kinds)).to(method.lm.device)
         self.examples = data.dataset.examples
         self.texts, self.beyond = tuple(data.meanings), data.beyond
         self._targets: dict[Meaning, tuple[torch.Tensor, ...]] = {}
@@ -192,7 +193,7 @@ class ReaderTraining:
                                        for example in batch], self.method.lm.device)
             known, pooling = asked[:len(batch)], self.pooling
             entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
-            answers = torch.tensor([ANSWERS.index(example.answer) for example in batch],
+            answers = torch.tensor([self.answers.index(example.answer) for example in batch],
                                    device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)
                     + self.config.meaning * self._meaning_loss(texts, asked))
@@ -208,7 +209,7 @@ class ReaderTraining:
         """Return the loss of meanings, of question types and of answerability by counts."""
         meanings = [self.data.meanings[text] for text in texts]
         together = (torch.stack(parts) for parts in zip(*map(self._target, meanings), strict=True))
-        types = torch.tensor([TYPES.index(meaning.type) for meaning in meanings], device=asked.device)
+        types = torch.tensor([self.kinds.index(meaning.type) for meaning in meanings], device=asked.device)
         known, pooling = asked[:len(texts)], self.pooling
         answerable = (torch.arange(len(asked), device=asked.device) < len(texts)).float()
         return (pooling.supervision(known, *together) + cross_entropy(self.types(known.flatten(1)), types)
@@ -219,38 +220,28 @@ class ReaderTraining:
 
         The states of 40,000 texts take 1 GB in half precision; they are not kept on disk.
         """
-        lm, block, size = self.method.lm, self.link.config.question_block, self.config.word_batch
-        ids = {text: self.method.template.ids(lm.tokenizer, text) for text in (*self.texts, *self.beyond)
-               if text not in self._states}
-        ordered = sorted(ids, key=lambda text: len(ids[text]))
-        parts = range(0, len(ordered), size)
-        for number, start in enumerate(parts):
+        block, size = self.link.config.question_block, self.config.word_batch
+        new = [text for text in (*self.texts, *self.beyond) if text not in self._states]
+        for number, part in enumerate(text_states(self.method, new, block, size), 1):
+            for text, states in part:
+                self._states[text] = states.half().clone()
+            progress(ReaderStep('reading', number, -(-len(new) // size), 0.))
             if cancelled():
                 return False
-            texts = ordered[start:start + size]
-            layout = TextLayout.stack([TextLayout.causal(ids[text][None]) for text in texts]).to(lm.device)
-            with torch.no_grad():
-                hidden = lm.run_blocks(lm.embed(layout), layout, 0, block)
-            for text, states in zip(texts, hidden, strict=True):
-                self._states[text] = states[:len(ids[text])].half().clone()
-            progress(ReaderStep('reading', number + 1, len(parts), 0.))
         return True
 
     def _question(self, texts: Sequence[str]) -> Question:
         """Return the padded states of some texts, and their mask."""
-        states = [self._states[text] for text in texts]
-        lengths = torch.tensor([len(rows) for rows in states], device=states[0].device)
-        padded = pad_sequence(states, batch_first=True).float()
-        return padded, torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
+        return padded_states([self._states[text] for text in texts])
 
     def _target(self, meaning: Meaning) -> tuple[torch.Tensor, ...]:
         """Return what the probes should learn of a meaning, see CountingPooling.supervision."""
         if meaning not in self._targets:
             distances = np.array(EDGES) - EDGES[0] / 2
-            *where, things = target_of(meaning, sector_azimuths(), distances)
+            *where, things = target_of(meaning, sector_azimuths(), distances, self.pooling.supervised)
             sorts = np.array([self.pooling.sort_index(None if thing.category == THING else thing.category,
                                                       thing.status) for thing in things])
-            self._targets[meaning] = tuple(torch.from_numpy(part[:SUPERVISED]).to(self.method.lm.device)
+            self._targets[meaning] = tuple(torch.from_numpy(part).to(self.method.lm.device)
                                            for part in (*where, sorts))
         return self._targets[meaning]
 

@@ -12,13 +12,13 @@ from bench.common.timing import Summary
 from bench.latency.__main__ import LatencyRow, answering_table, main, way_table
 from bench.latency.answering import Reread, Split, random_frame, variants
 from bench.latency.sensor_to_answer import Measured, SeenAnswer, SeenTokens, parts
-from mpnp_ros.training.budget import measure_macs
 
 SHAPES = {'camera': (24, 32), 'lidar': (16, 24)}
 QUESTION = 'what is the status of the car to the front left?'
 CHOICES = ('yes', 'no', 'with rider', 'without rider')
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 3, 'pooling_layers': 1, 'entries': 1}
 NAMES = ('ours', 'ours, reach all', 'a', 'b')
+PACKED = ('packed', 'packed, exact', 'packed, 16', 'packed, 100', 'weights')
 SECOND = 1_000_000_000
 
 
@@ -32,7 +32,7 @@ def compared(tiny_lm):
 def test_macs_agree_with_the_flop_counter(compared, name):
     frame = random_frame(SHAPES, 1)
     variant = compared[name]
-    assert variant.macs(frame) == pytest.approx(measure_macs(lambda: variant.answer(frame)), rel=.02)
+    assert variant.macs(frame) == pytest.approx(variant.counted(frame), rel=.02)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -42,6 +42,13 @@ def test_answers_are_distributions_that_depend_on_the_frame(compared, name):
     assert math.fsum(first) == pytest.approx(1, abs=1e-5)
     assert min(first) >= 0
     assert first != second
+
+
+@pytest.mark.parametrize('name', PACKED[:-1])
+def test_packed_variants_give_the_same_answer(compared, name):
+    frame = random_frame(SHAPES, 2)
+    assert compared[name].answer(frame) == pytest.approx(compared['ours'].answer(frame), abs=.02)
+    assert compared[name].counted(frame) >= compared['ours'].counted(frame)
 
 
 def test_nothing_cached_gives_the_same_answer(tiny_lm):
@@ -84,13 +91,14 @@ def test_tables():
 def test_the_program_writes_what_it_measured(tiny_lm_folder, tmp_path, capsys):
     file = tmp_path / 'latency.json'
     assert main(['--llm', str(tiny_lm_folder), '--rounds', '2', '--threads', '1', '--linked-blocks', '2',
-                 '--no-ros', '--json', str(file)]) == 0
+                 '--no-ros', '--no-llama-cpp', '--json', str(file)]) == 0
     written = json.loads(file.read_text())
     names = [row['name'] for row in written['answering'] if row['dtype'] == 'float32']
-    assert names == list(NAMES)
+    assert names == [*PACKED, *NAMES]
     assert written['sensor_to_answer'] is None
     assert written['machine']['cores'] > 0
-    assert 'GMAC' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'GMAC' in printed and 'float32, packed: (b) takes' in printed
 
 
 def test_a_wrong_model_is_an_exit_code_with_a_reason(tmp_path, capsys):

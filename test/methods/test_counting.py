@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpnp_ros.llm.language_model import AlteredModel
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.geometry import sector_azimuths
@@ -84,3 +85,69 @@ def test_a_question_that_is_asked_again_is_read_once_until_the_reader_changes(ti
     assert changed != answers[0]
     method.answer(method.prepare('how many cars are there?', CHOICES), frames[0])
     assert len([probes for probes in read if probes is link.pooling.probes]) == 3
+
+
+@pytest.mark.parametrize('names', [('camera',), ('camera', 'lidar')])
+def test_packed_and_together_questions_have_the_replies_of_each_alone(tiny_lm, names):
+    plain, packed = linked(tiny_lm, names), linked(tiny_lm, names)
+    assert packed.pack()
+    packed.packed.prepare(packed.first_block)
+    questions = (QUESTION, 'how many cones are to the back?', 'how many cars?')
+    for number in (0.5, 2.):
+        frame = {name: tokens(name, number, distance=np.full(SECTORS, 9., np.float32)) for name in names}
+        wanted = [plain.answer(plain.prepare(question, CHOICES), frame) for question in questions]
+        found = packed.answer_each([packed.prepare(question, CHOICES) for question in questions], [frame] * 3)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+            assert (one.text, one.used) == (other.text, other.used)
+            assert one.answerable == pytest.approx(other.answerable)
+            assert [count.modality for count in one.counted] == [count.modality for count in other.counted]
+            assert [count.expected for count in one.counted] == pytest.approx(
+                [count.expected for count in other.counted], rel=1e-4, abs=1e-5)
+
+
+def test_packed_blocks_follow_plugging_pruning_and_unplugging(tiny_lm):
+    plain, packed = linked(tiny_lm, ('camera',)), linked(tiny_lm, ('camera',))
+    packed.pack()
+    packed.packed.prepare(0)
+    frame = {name: tokens(name, 1.) for name in ('camera', 'lidar')}
+
+    def agree() -> None:
+        one, other = (method.answer(method.prepare(QUESTION, CHOICES), frame) for method in (packed, plain))
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5) and one.used == other.used
+
+    agree()
+    for method in (packed, plain):
+        torch.manual_seed(1)
+        method.plug(method.new_link('lidar', 'e', 3, pooling='counting', channels=NAMES,
+                                    **{**SMALL, 'last': 1}))
+    agree()
+    with torch.no_grad():
+        for method in (packed, plain):
+            method.links()['camera'].gate_weights[0] = -9.
+    assert packed.prune(0.01) == plain.prune(0.01) == {'camera': 1, 'lidar': 0}
+    agree()
+    for method in (packed, plain):
+        method.unplug('camera')
+    agree()
+
+
+def test_blocks_that_are_altered_are_not_run_packed(tiny_lm):
+    class Turned:
+        caches = True
+
+        def __call__(self, parts, hidden, context, prefix, cache):
+            return -parts.run(hidden, context, prefix, cache)
+
+    plain, packed = linked(tiny_lm, ('camera',)), linked(tiny_lm, ('camera',))
+    packed.pack()
+    packed.packed.prepare(packed.first_block)
+    frame = {'camera': tokens('camera', 1.)}
+    before = packed.answer(packed.prepare(QUESTION, CHOICES), frame).probabilities
+    for method in (plain, packed):
+        method.lm = AlteredModel(method.lm, {3: Turned()})
+        method.cache.clear()
+    found, wanted = (method.answer(method.prepare(QUESTION, CHOICES), frame).probabilities
+                     for method in (packed, plain))
+    assert found == wanted != pytest.approx(before, abs=1e-4)
+    assert not packed.pack()

@@ -113,7 +113,7 @@ def test_the_rows_cost_one_pass_and_what_frames_do_not_change_is_computed_once(t
 
 
 def test_methods_that_cannot_close_gates_say_so_with_nothing(tiny_lm, new_method, frame):
-    assert [name for name, spec in methods().items() if spec.method.closes_gates
+    assert [name for name, spec in methods().items() if spec.method.tells_influence
             and spec.method.__module__.startswith('mpnp_ros.')] == ['mpnp']
     method = new_method(name='mpnp_published')
     reply = method.answer(method.prepare(QUESTION, CHOICES), {'camera': frame()}, influence=True)

@@ -38,6 +38,7 @@ from mpnp_ros.questions.vocabulary import CHANNELS
 
 pytestmark = pytest.mark.ros
 MODULE = 'mpnp_ros.nodes.encoder detections'
+READ_LIKE = f'objects/{shipped_links()["objects"].version}'
 SECOND = 10 ** 9
 STAMP = 1_700_000_000 * SECOND
 LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -310,7 +311,7 @@ def test_a_robot_with_a_detector_answers_out_of_the_box(ros, tmp_path):
         assert answer('Are there any buses?').text == 'no'
         objects.pop(0)
         wait_until(lambda: answer('How many cars are there?').text == '2', 'two cars')
-        assert state().links_version == 'objects/000001' and state().plugged
+        assert state().links_version == READ_LIKE and state().plugged
 
         ros.call(SetModality, '/whole/set_modality', SetModality.Request(modality='detections', command=2))
         assert answer('How many cars are there?').status != 0
@@ -334,7 +335,7 @@ def test_tokens_that_no_links_fit_are_read_like_counts_of_objects(ros):
     encoders.publish(EncoderInfo(**camera, encoder='camera-detections', token_width=24))
     fusion = ros.start('mpnp_ros.nodes.fusion', namespace='/alike', parameters={
         'device': 'cpu', 'dtype': 'float32', 'threads': 1, 'link_store': ''})
-    fusion.wait_for_output('camera links objects/000001 are in use', 200)
+    fusion.wait_for_output(f'camera links {READ_LIKE} are in use', 200)
     assert 'do not fit' not in fusion.output  # links that are replaced at once are no reason to warn
     encoders.publish(EncoderInfo(**camera, encoder='camera-columns', token_width=768))
     fusion.wait_for_output('do not fit encoder camera-columns')

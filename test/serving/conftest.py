@@ -41,7 +41,9 @@ class FakeMethod:
 
     Like a real one it refuses tokens that do not fit its links, and it computes on one thread only.
     gate: cleared, it makes the method wait, so that tests decide when an answer is made.
-    failures: raised by the next answers, one each.  deaf: modalities whose links have no say.
+    failures: raised by the next answers, one each, and by any pass over several.  together: the numbers of
+    questions of passes over several.  deaf: modalities whose links are closed.  silent: those whose links
+    cannot answer the questions.
     """
 
     name = 'fake'
@@ -51,6 +53,8 @@ class FakeMethod:
         self.threads: set[int] = set()
         self.failures: list[Exception] = []
         self.deaf: set[str] = set()
+        self.silent: set[str] = set()
+        self.together: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
@@ -58,12 +62,26 @@ class FakeMethod:
     def prepare(self, question: str, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         return question, tuple(choices)
 
+    def answering(self, prepared: tuple, tokens: Mapping[str, ModalityTokens]) -> tuple[str, ...]:
+        return tuple(sorted(set(tokens) - self.silent))
+
     def answer(self, prepared: tuple, tokens: Mapping[str, ModalityTokens],
                influence: bool = False) -> Reply:
         self._compute(tokens)
+        return self._reply(prepared, tokens)
+
+    def _reply(self, prepared: tuple, tokens: Mapping[str, ModalityTokens]) -> Reply:
         choices = prepared[1]
         weights = np.arange(1, len(choices) + 1) / sum(range(1, len(choices) + 1))
         return Reply(choices[-1], float(weights[-1]), tuple(weights.tolist()), tuple(tokens), 0.)
+
+    def answer_each(self, prepared: Sequence[tuple], tokens: Sequence[Mapping[str, ModalityTokens]],
+                    ) -> list[Reply]:
+        if self.failures:
+            raise RuntimeError('one of them fails')
+        self.together.append(len(prepared))
+        self._compute(tokens[0])
+        return [self._reply(one, frame) for one, frame in zip(prepared, tokens, strict=True)]
 
     def stream(self, prepared: tuple, tokens: Mapping[str, ModalityTokens],
                max_new_tokens: int) -> Iterator[Fragment]:

@@ -70,6 +70,29 @@ def test_links_that_have_no_say_are_no_sensor(make_bench):
         assert 'camera: all gates of its links are closed' in answer.error
 
 
+def test_a_modality_whose_links_cannot_answer_is_not_used(make_bench):
+    bench = make_bench(without_sensors=lambda: False)
+    bench.plug('camera')
+    bench.plug('lidar')
+    bench.offer('camera', **looking_ahead(-33, 33))
+    bench.offer('lidar')
+    bench.method.silent = {'lidar'}
+    for choices in (('no', 'yes'), ()):
+        answer = bench.server.ask(Question('Are there cars in front of me?', choices)).result(WAIT)
+        assert [entry.modality for entry in answer.used] == ['camera'] and answer.status is Status.OK
+    behind = bench.server.ask(Question('Are there cars behind me?', ('no', 'yes'))).result(WAIT)
+    assert behind.status is Status.NO_SENSOR, 'what the other one sees does not help'
+    assert behind.error == 'no sensor looks to the back: camera sees from -35 to 35 deg; add one that does'
+
+
+def test_the_choice_unknown_is_the_status_unknown(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    answer = bench.server.ask(Question('Where does it come from?', ('front', 'unknown'))).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence) == (Status.UNKNOWN, 'unknown', 0.)
+    assert answer.error == 'unknown: the sensors in use do not tell this'
+
+
 def test_concerns_of_what_an_answer_rests_on_go_with_it(bench):
     bench.plug('camera')
     bench.plug('lidar')
@@ -542,3 +565,48 @@ def test_exactly_one_answer_whatever_happens(bench_type, link, steps):
         assert (answer.status is Status.OK) == (answer.error == '')
         assert 'AssertionError' not in answer.error, 'the method was given tokens that do not fit its links'
     assert len(bench.method.threads) <= 1
+
+
+def test_questions_that_wait_are_answered_in_one_pass_and_each_gets_its_own(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    first = bench.server.ask(CLOSED)
+    begun(bench)
+    waiting = [bench.server.ask(Question('q', ('no', f'yes {number}'))) for number in range(5)]
+    free = bench.server.ask(FREE)
+    bench.method.gate.set()
+    assert [future.result(WAIT).text for future in waiting] == [f'yes {number}' for number in range(5)]
+    assert first.result(WAIT).status is free.result(WAIT).status is Status.OK
+    assert bench.method.together == [5]
+    assert all(future.result().used[0].modality == 'camera' for future in waiting)
+
+
+def test_a_pass_that_fails_fails_only_the_question_that_fails_alone(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    held(bench)
+    bench.server.ask(CLOSED)
+    begun(bench)
+    waiting = [bench.server.ask(CLOSED) for _ in range(3)]
+    cancelled = bench.server.stream(CLOSED)
+    cancelled.cancel()
+    bench.method.failures.append(LinksError('these links are broken'))
+    bench.method.gate.set()
+    outcomes = Counter(future.result(WAIT).status for future in waiting)
+    assert cancelled.future.result(WAIT).status is Status.REJECTED
+    assert outcomes[Status.OK] >= 2
+
+
+def test_standing_questions_share_a_pass_about_a_new_frame(make_bench):
+    bench = make_bench(standing_capacity=40)
+    bench.plug('camera')
+    bench.offer('camera')
+    for number in range(35):
+        bench.server.ask(Question('q', ('no', 'yes'), id=str(number), standing=True)).result(WAIT)
+    bench.method.together.clear()
+    count = len(bench.delivered)
+    bench.offer('camera', 2.)
+    wait_for_answers(bench, count + 35)
+    assert bench.method.together == [16, 16, 3]
+    assert {answer.question.id for answer in bench.delivered[count:]} == set(map(str, range(35)))

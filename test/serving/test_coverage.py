@@ -117,7 +117,7 @@ def test_a_status_with_a_rider_stands_behind():
 def test_what_counts_cannot_answer_and_what_no_sensor_tells_is_not_known():
     assert not_known([COUNTED], .99) == ''
     assert not_known([], 1.) == ''
-    assert 'does not answer this' in not_known([COUNTED], .1)
+    assert 'nothing that the sensors in use tell answers this' in not_known([COUNTED], .1)
     assert 'no sensor in use can tell a parked car there' in not_known([replace(COUNTED, covered=0.)], .99)
 
 

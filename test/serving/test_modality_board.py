@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -241,6 +242,15 @@ def test_whether_answers_rest_on_a_degraded_modality(make_board, pass_time, use,
     assert list(board.usable()) == ['camera'], 'plugged by hand is used while it is fresh'
     board.command('camera', PlugMode.AUTO)
     assert list(board.usable()) == without
+
+
+def test_a_healthy_sensor_of_other_things_takes_no_place_of_a_degraded_one(make_board, pass_time):
+    board = make_board()
+    board.connect({'camera': replace(FIT, channels=('car',)), 'lidar': replace(FIT, channels=('siren',))})
+    pass_time(board, 3, camera=.1, lidar=1.)
+    assert list(board.usable()) == ['camera', 'lidar']
+    board.connect({'camera': replace(FIT, channels=('car',)), 'lidar': replace(FIT, channels=('car',))})
+    assert list(board.usable()) == ['lidar']
 
 
 def test_where_all_are_degraded_all_are_used(make_board, pass_time):

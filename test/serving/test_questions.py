@@ -89,10 +89,21 @@ def test_every_new_frame_once_and_the_longest_waiting_first():
     standing = StandingQuestions(4)
     standing.place(asked('a'), 0, 0)
     standing.place(asked('b'), 1, 0)
-    assert standing.next(0, 0) is None
-    assert standing.next(2, 0).id == 'a'
-    assert standing.next(2, 0).id == 'b'
-    assert standing.next(2, 0) is None
+    assert standing.next(0, 0) == []
+    assert standing.next(2, 0)[0].id == 'a'
+    assert standing.next(2, 0)[0].id == 'b'
+    assert standing.next(2, 0) == []
+
+
+def test_questions_with_choices_are_answered_together_and_others_alone():
+    standing, choices = StandingQuestions(9), ('no', 'yes')
+    for name in 'abcde':
+        standing.place(replace(asked(name), choices=choices), 0, 0)
+    standing.place(asked('free'), 0, 0)
+    standing.place(replace(asked('f'), choices=choices), 0, 0)
+    found = [[question.id for question in standing.next(1, 0, 4)] for _ in range(5)]
+    assert found == [['a', 'b', 'c', 'd'], ['e'], ['free'], ['f'], []]
+    assert standing.skipped == 0
 
 
 def test_frames_between_two_answers_are_counted_as_skipped():
@@ -107,10 +118,10 @@ def test_frames_between_two_answers_are_counted_as_skipped():
 def test_period_holds_and_a_jump_back_ends_it():
     standing = StandingQuestions(4)
     standing.place(asked('a', 2.), 0, 100 * SECOND)
-    assert standing.next(1, 101 * SECOND) is None
-    assert standing.next(2, 102 * SECOND).id == 'a'
-    assert standing.next(3, 103 * SECOND) is None
-    assert standing.next(3, 10 * SECOND).id == 'a'
+    assert standing.next(1, 101 * SECOND) == []
+    assert standing.next(2, 102 * SECOND)[0].id == 'a'
+    assert standing.next(3, 103 * SECOND) == []
+    assert standing.next(3, 10 * SECOND)[0].id == 'a'
     assert standing.skipped == 0, 'frames within the period are not missed'
 
 
@@ -129,7 +140,7 @@ def test_withdrawing():
     standing.place(asked('a'), 0, 0)
     standing.withdraw('a')
     assert len(standing) == 0
-    assert standing.next(1, 0) is None
+    assert standing.next(1, 0) == []
     with pytest.raises(QuestionError, match='id a'):
         standing.withdraw('a')
 
@@ -151,7 +162,7 @@ def test_a_lease_ends_unless_it_is_renewed_unchanged():
     assert not standing.renew(asked('b')), 'without a lease, asking again begins anew'
     now[0] = 28.
     assert [entry.remaining for entry in standing.listed()] == [1., pytest.approx(math.nan, nan_ok=True)]
-    assert standing.next(1, 0).id == 'a'
+    assert standing.next(1, 0)[0].id == 'a'
     now[0] = 29.
     assert not standing.renew(replace(leased, lease=20.))
     assert (len(standing), standing.expired) == (1, 1)

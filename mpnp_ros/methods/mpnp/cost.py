@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mpnp_ros.methods.link import HARMONICS
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.counting import EDGES, FREQUENCIES, NUMBERS, SUPERVISED, sort_groups
+from mpnp_ros.methods.mpnp.counting import EDGES, FREQUENCIES, NUMBERS, sort_groups
 from mpnp_ros.methods.mpnp.pooling import CONTENTS
 from mpnp_ros.methods.registry import LinkCost, Passes
 from mpnp_ros.tokens import SECTORS
@@ -86,8 +86,10 @@ def _counting(config: LinkConfig, texts: int, frames: float, tokens: float,
         _product(probes * composed, 1),
         _product(probes * (SECTORS * directions + seen * (len(EDGES) + 1) + SECTORS * channels), 1),
         _product(probes * seen * (directions + 2 * channels)),
+        # whether it can answer, which is asked where other readers are plugged
+        _product(texts * (config.probes * width + 1) * width, 0),
         _product(probes * channels * groups, 1), _product(probes * width * (features + width)),
-        _product(texts * (SUPERVISED * features + groups) * (config.probes + config.entries) * width),
+        _product(texts * (config.supervised * features + groups) * (config.probes + config.entries) * width),
         _product(texts * ((2 * config.probes * width + groups) * 2 * width
                           + 2 * width * config.entries * width))]
 

@@ -10,15 +10,16 @@ half.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout
+from torch.nn.functional import binary_cross_entropy, cross_entropy, dropout, linear, pad
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mpnp_ros.methods.link import QuestionStates, Standardise, fourier
 from mpnp_ros.methods.mpnp.pooling import end_state, with_one, without_first
@@ -33,8 +34,10 @@ EDGES = tuple(2.5 * step for step in range(1, 21))
 """Distances, metres, at which windows may end; those between are blends."""
 DISTANCES = 2.0
 """Metres over which a distance passes from one side of an edge to the other."""
-SUPERVISED = 2
-"""The first probes, which training may supervise with the meaning of the question."""
+
+
+UNTAUGHT = 3.0
+"""Log-odds that a reader can answer a question, until it has been taught which ones it can."""
 
 
 class Counts(NamedTuple):
@@ -50,8 +53,31 @@ class Counts(NamedTuple):
     covered: torch.Tensor
 
     def of_rows(self, rows: torch.Tensor | None) -> Counts:
-        """Return the counts of each text: of the frames in rows [B]; None: one frame each."""
-        return self if rows is None else Counts(*(part[rows] for part in self))
+        """Return the counts of each text: of the frames in rows [B]; None: one frame each.
+
+        Those of a single frame stay one, [1, ...], and serve all texts.
+        """
+        return self if rows is None or len(self.numbers) == 1 else Counts(*(part[rows] for part in self))
+
+
+class Aim(NamedTuple):
+    """What a probe counts: sectors, reach and sort as in Counted."""
+
+    probe: int
+    sectors: np.ndarray
+    reach: float
+    sort: str
+
+
+class Wishes(NamedTuple):
+    """How the entries of B questions are made of their counts, as far as it follows from the text alone.
+
+    chosen: [B, numbers], factors of the counts that pass straight on.  combined: [B, 2 width], the part of
+    the first combining layer.
+    """
+
+    chosen: torch.Tensor
+    combined: torch.Tensor
 
 
 class Tally(NamedTuple):
@@ -68,6 +94,21 @@ class Tally(NamedTuple):
     probabilities: torch.Tensor
     kinds: torch.Tensor
     covered: torch.Tensor
+
+
+class Reading(NamedTuple):
+    """What the probes of B questions ask for and what follows from the text alone.
+
+    towards: [B, K, 2 harmonics + 1], see :meth:`Probes.window_of`.  within: [B, K, edges + 1], see
+    :meth:`Probes.reach_of`.  masks: [B, K, C] in 0..1.  around: [B, K, SECTORS], the windows over sectors.
+    region: [B, K], the size of the asked region.
+    """
+
+    towards: torch.Tensor
+    within: torch.Tensor
+    masks: torch.Tensor
+    around: torch.Tensor
+    region: torch.Tensor
 
 
 def sort_of(chosen: Sequence[str], names: Sequence[str]) -> str:
@@ -112,9 +153,16 @@ def _with_status(category: str, status: str) -> str:
     return f'{category} {status}' if status.endswith('rider') else f'{status} {category}'
 
 
+@cache
 def sector_centres(device: torch.device | str = 'cpu') -> torch.Tensor:
-    """Return the azimuths of sector centres, [SECTORS] radians, rising."""
+    """Return the azimuths of sector centres, [SECTORS] radians, rising; the same tensor each time."""
     return (torch.arange(SECTORS, device=device) + 0.5) * math.tau / SECTORS - math.pi
+
+
+@cache
+def edges(device: torch.device | str = 'cpu') -> torch.Tensor:
+    """Return EDGES as a tensor, the same each time."""
+    return torch.tensor(EDGES, device=device)
 
 
 def number_probabilities(each: torch.Tensor) -> torch.Tensor:
@@ -124,21 +172,24 @@ def number_probabilities(each: torch.Tensor) -> torch.Tensor:
     function of the sum is evaluated on a circle of radius DAMPING and transformed back.  So the cost grows
     with P only, and higher numbers hardly leak into lower ones.
     """
-    angle = torch.arange(FREQUENCIES // 2 + 1, device=each.device) * math.tau / FREQUENCIES
-    point = torch.polar(torch.full_like(angle, DAMPING), angle)
+    point, damping = _circle(each.device)
     whole = each.detach().floor()
     part = (each - whole)[..., None]
     factors = 1 - part + part * point
     if bool(whole.any()):
         factors = factors * point ** whole[..., None]
-    while (count := factors.shape[-2]) > 1:
-        half = count // 2
-        product = factors[..., :half, :] * factors[..., half:2 * half, :]
-        factors = torch.cat([product, factors[..., -1:, :]], -2) if count % 2 else product
-    number = torch.arange(NUMBERS, device=each.device)
-    series = torch.fft.irfft(factors[..., 0, :].conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
-    below = (series / DAMPING ** number).clamp(0, 1)
+    series = torch.fft.irfft(factors.prod(-2).conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
+    below = (series / damping).clamp(0, 1)
     return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp(0, 1)], -1)
+
+
+@cache
+def _circle(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the points on the circle, complex, and the damping of each number."""
+    with torch.inference_mode(False):
+        angle = torch.arange(FREQUENCIES // 2 + 1, device=device) * math.tau / FREQUENCIES
+        return (torch.polar(torch.full_like(angle, DAMPING), angle),
+                DAMPING ** torch.arange(NUMBERS, device=device))
 
 
 class Probes(nn.Module):
@@ -192,15 +243,21 @@ class Probes(nn.Module):
 
     def directions(self, asked: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
         """Return the window of a probe over directions, [B, K, P] in 0..1; azimuth: [B or 1, P] radians."""
-        features = fourier(azimuth.float(), self.harmonics)
-        return torch.sigmoid(4 * self.direction(asked) @ with_one(features).mT)
+        return self.window_of(4 * self.direction(asked), azimuth)
+
+    def window_of(self, towards: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
+        """Return the window of what a probe looks towards, [B, K, 2 harmonics + 1]; as :meth:`directions`."""
+        return torch.sigmoid(towards @ with_one(fourier(azimuth.float(), self.harmonics)).mT)
 
     def reaches(self, asked: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
         """Return the window over distances [B or 1, P] in metres; 1 where the distance is unknown."""
-        edges = torch.tensor(EDGES, device=distance.device)
-        features = torch.tanh((distance.float().nan_to_num()[..., None] - edges) / DISTANCES)
-        reaches = torch.sigmoid(4 * self.reach(asked) @ with_one(features).mT)
-        return torch.where(distance.isnan()[:, None], 1., reaches)
+        return self.reach_of(4 * self.reach(asked), distance)
+
+    def reach_of(self, within: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+        """Return the window of how far a probe looks, [B, K, edges + 1]; see :meth:`reaches`."""
+        features = torch.tanh((distance.float().nan_to_num()[..., None] - edges(distance.device)) / DISTANCES)
+        reaches = torch.sigmoid(within @ with_one(features).mT)
+        return torch.where(distance.isnan()[..., None, :], 1., reaches)
 
     def masks(self, asked: torch.Tensor) -> torch.Tensor:
         """Return the weight of each sort in a probe, [B, K, C] in 0..1."""
@@ -217,10 +274,13 @@ class CountingPooling(nn.Module):
     """Counts -> M entries for each question, which aligners turn into keys and values."""
 
     def __init__(self, channels: Sequence[str], text_width: int, width: int, entries: int, layers: int,
-                 heads: int, harmonics: int, probes: int, by_sort: bool = True) -> None:
-        """channels: "category: status" or "category" each."""
+                 heads: int, harmonics: int, probes: int, by_sort: bool = True, supervised: int = 2) -> None:
+        """channels: "category: status" or "category" each.
+
+        supervised: the first probes, which training may supervise with the meaning of the question.
+        """
         super().__init__()
-        self.channels = tuple(channels)
+        self.channels, self.supervised = tuple(channels), supervised
         self.probes = Probes(self.channels, text_width, probes, width, layers, heads, harmonics, by_sort)
         sorts = sort_groups(self.channels).shape[1]
         features = NUMBERS + 3 + len(channels) + sorts
@@ -228,12 +288,17 @@ class CountingPooling(nn.Module):
                                     nn.Linear(width, width))
         self.combine = nn.Sequential(nn.Linear(2 * probes * width + sorts, 2 * width), nn.GELU(),
                                      nn.Linear(2 * width, entries * width))
-        plain = SUPERVISED * features + sorts
+        plain = supervised * features + sorts
         self.choose = nn.Linear(probes * width, plain)
         self.straight = nn.Linear(plain, entries * width, bias=False)
         self.answerable = nn.Sequential(nn.Linear(probes * width, width), nn.GELU(), nn.Linear(width, 1))
+        nn.init.constant_(cast('nn.Linear', self.answerable[-1]).bias, UNTAUGHT)
         self.entries, self.norm = entries, nn.LayerNorm(width)
         self._kept: WeakKeyDictionary[QuestionStates, tuple[int, torch.Tensor]] = WeakKeyDictionary()
+        self._readings: MutableMapping[torch.Tensor, tuple[int, tuple[Reading, Wishes]]] = (
+            WeakTensorKeyDictionary())
+        self._kept_aims: MutableMapping[torch.Tensor, tuple[int, list[list[Aim]]]] = WeakTensorKeyDictionary()
+        self._tensors: tuple[torch.Tensor, ...] = ()
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """See :meth:`Probes.measure`."""
@@ -252,12 +317,37 @@ class CountingPooling(nn.Module):
         """
         if torch.is_grad_enabled():
             return self.probes(*question.at(block))
-        weights = sum(tensor._version for tensor in (*self.probes.parameters(), *self.probes.buffers()))
+        weights = self._version()
         version, asked = self._kept.get(question, (-1, None))
         if asked is None or version != weights:
             asked = self.probes(*question.at(block))
             self._kept[question] = weights, asked
         return asked
+
+    def reading(self, asked: torch.Tensor) -> tuple[Reading, Wishes]:
+        """Return what follows from the probes [B, K, width] alone; kept with them as :meth:`asked` does."""
+        if torch.is_grad_enabled():
+            return self._read(asked)
+        weights = self._version()
+        version, made = self._readings.get(asked, (-1, None))
+        if made is None or version != weights:
+            made = self._read(asked)
+            self._readings[asked] = weights, made
+        return made
+
+    def _read(self, asked: torch.Tensor) -> tuple[Reading, Wishes]:
+        probes, flat = self.probes, asked.flatten(1)
+        masks, around = probes.masks(asked), probes.directions(asked, sector_centres(asked.device)[None])
+        own = self.combine[0].weight[:, flat.shape[1]:2 * flat.shape[1]]
+        return (Reading(4 * probes.direction(asked), 4 * probes.reach(asked), masks, around,
+                        around.sum(-1) * masks.sum(-1) + 1e-6),
+                Wishes(1 + self.choose(flat), linear(flat, own, self.combine[0].bias)))
+
+    def _version(self) -> int:
+        """Return a number that changes with every change of the weights."""
+        if not self._tensors:
+            self._tensors = (*self.parameters(), *self.buffers())
+        return sum(tensor._version for tensor in self._tensors)
 
     def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Return entries [B, M, w], each about its own frame; question: states [B, T, d], mask [B, T]."""
@@ -271,44 +361,88 @@ class CountingPooling(nn.Module):
         numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
                              shares, tally.covered[..., None]], -1)
         alike = shares[:, 0] * shares[:, 1]
-        found = torch.cat([self.number(numbers).flatten(1), asked.flatten(1), alike], -1)
-        plain = torch.cat([numbers[:, :SUPERVISED].flatten(1), alike], -1)
-        entries = self.combine(found) + self.straight(plain * (1 + self.choose(asked.flatten(1))))
+        wishes, combine = self.reading(asked)[1], self.combine
+        found, weight = self.number(numbers).flatten(1), combine[0].weight
+        own = found.shape[1]
+        found = linear(found, weight[:, :own]) + wishes.combined + linear(alike, weight[:, 2 * own:])
+        plain = torch.cat([numbers[:, :self.supervised].flatten(1), alike], -1)
+        entries = combine[2](combine[1](found)) + self.straight(plain * wishes.chosen)
         return self.norm(entries.unflatten(-1, (self.entries, -1)))
 
     @torch.no_grad()
-    def counted(self, tally: Tally, asked: torch.Tensor, modality: str) -> list[Counted]:
-        """Return the counts of the first probes [1, K, width]; probes that count the same appear once."""
-        device, names = asked.device, self.channels
-        around = self.probes.directions(asked, sector_centres(device)[None])[0] > 0.5
-        within = self.probes.reaches(asked, torch.tensor(EDGES, device=device)[None] - EDGES[0] / 2)[0] > 0.5
-        found: list[Counted] = []
-        for probe in range(SUPERVISED):
-            beyond = (~within[probe]).nonzero()
-            chosen = [names[channel] for channel in (tally.masks[0, probe] > 0.5).nonzero()[:, 0].tolist()]
-            count = Counted(modality, around[probe].cpu().numpy(),
-                            EDGES[int(beyond[0])] if len(beyond) else math.inf,
-                            sort_of(chosen, names), float(tally.number[0, probe]),
-                            float(tally.probabilities[0, probe, 0]), float(tally.covered[0, probe]))
-            if not any((count.sectors == other.sectors).all() and count.sort == other.sort
-                       for other in found):
-                found.append(count)
-        return found
+    def counted(self, tally: Tally, asked: torch.Tensor, modality: str) -> list[list[Counted]]:
+        """Return the counts of the first probes of each question [B, K, width].
+
+        Probes of a question that count the same appear once.
+        """
+        number, none, covered = (part.expand(len(asked), -1)[:, :self.supervised].tolist() for part in (
+            tally.number, tally.probabilities[..., 0], tally.covered))
+        return [[Counted(modality, aim.sectors, aim.reach, aim.sort, number[row][aim.probe],
+                         none[row][aim.probe], covered[row][aim.probe]) for aim in aims]
+                for row, aims in enumerate(self._aims(asked))]
+
+    def _aims(self, asked: torch.Tensor) -> list[list[Aim]]:
+        """Return what the first probes of each question count, without those that count the same again."""
+        weights = self._version()
+        version, aims = self._kept_aims.get(asked, (-1, None))
+        if aims is not None and version == weights:
+            return aims
+        names, reading = self.channels, self.reading(asked)[0]
+        distances = edges(asked.device)[None] - EDGES[0] / 2
+        around, within, masks = (part[:, :self.supervised].cpu().numpy() > 0.5 for part in (
+            reading.around, self.probes.reach_of(reading.within, distances), reading.masks))
+        aims = [[] for _ in around]
+        for row, own in enumerate(aims):
+            for probe, sectors in enumerate(around[row]):
+                sort = sort_of([names[channel] for channel in masks[row, probe].nonzero()[0]], names)
+                if not any((sectors == other.sectors).all() and sort == other.sort for other in own):
+                    beyond = (~within[row, probe]).nonzero()[0]
+                    own.append(Aim(probe, sectors, EDGES[beyond[0]] if len(beyond) else math.inf, sort))
+        self._kept_aims[asked] = weights, aims
+        return aims
 
     def can_answer(self, asked: torch.Tensor) -> torch.Tensor:
         """Return log-odds [B] that counts can answer the question of the probes [B, K, width] at all."""
         return self.answerable(asked.flatten(1))[:, 0]
 
     def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
-        """Add up the counts that the probes [B, K, width] ask for."""
-        there = counts.numbers
-        windows = self.probes.directions(asked, counts.azimuth) * self.probes.reaches(asked, counts.distance)
-        masks = self.probes.masks(asked)
+        """Add up the counts that the probes [B, K, width] ask for.
+
+        Counts of one frame serve all questions.  Tokens without a direction are spread over all directions,
+        as in the fusion of several sensors.
+        """
+        reading, there = self.reading(asked)[0], counts.numbers
+        towards = self.probes.window_of(reading.towards, counts.azimuth)
+        towards = torch.where(counts.azimuth.isnan()[..., None, :], reading.around.mean(-1, keepdim=True),
+                              towards)
+        windows = towards * self.probes.reach_of(reading.within, counts.distance)
+        masks = reading.masks
         each = (masks @ there.mT) * windows
-        around = self.probes.directions(asked, sector_centres(there.device)[None])
-        covered = ((around @ counts.covered) * masks).sum(-1)
+        covered = ((reading.around @ counts.covered) * masks).sum(-1)
         return Tally(windows, masks, each.sum(-1), number_probabilities(each), (windows @ there) * masks,
-                     covered / (around.sum(-1) * masks.sum(-1) + 1e-6))
+                     covered / reading.region)
+
+    def tallies(self, parts: Sequence[Counts], asked: torch.Tensor) -> list[Tally]:
+        """Return the tally of each of several counts, such as those of each sensor, made in one pass.
+
+        Their windows cover as many tokens as the longest has, those that are added are empty.
+        """
+        if len(parts) == 1:
+            return [self.tally(parts[0], asked)]
+        longest = max(counts.azimuth.shape[-1] for counts in parts)
+        frames = max(len(counts.numbers) for counts in parts)
+
+        missing = [longest - counts.azimuth.shape[-1] for counts in parts]
+        numbers, azimuth, distance, covered = zip(*(
+            (pad(counts.numbers, (0, 0, 0, more)), pad(counts.azimuth, (0, more)),
+             pad(counts.distance, (0, more), value=math.nan), counts.covered)
+            for counts, more in zip(parts, missing, strict=True)), strict=True)
+        together = Counts(*(torch.stack([part.expand(frames, *part.shape[1:]) for part in each])
+                            for each in (numbers, azimuth, distance, covered)))
+        tally = self.tally(together, asked)
+        masks = tally.masks
+        return [Tally(windows, masks, *rest) for windows, *rest in zip(
+            tally.windows, tally.number, tally.probabilities, tally.kinds, tally.covered, strict=True)]
 
     def sort_index(self, category: str | None, status: str | None) -> tuple[int, int]:
         """Return the places of a category and a status among those that probes choose from; None: any.
@@ -323,11 +457,11 @@ class CountingPooling(nn.Module):
                     sorts: torch.Tensor) -> torch.Tensor:
         """Return the loss of the first probes against the meaning of the questions, a mean over B.
 
-        asked: probes [B, K, width] that choose by sort.  directions: [B, SUPERVISED, SECTORS], 0 or 1.
-        reaches: [B, SUPERVISED, len(EDGES)], 0 or 1, of distances half an edge below each edge.  sorts: int64
-        [B, SUPERVISED, 2], see :meth:`sort_index`.
+        asked: probes [B, K, width] that choose by sort; S of them are supervised.  directions: [B, S,
+        SECTORS], 0 or 1.  reaches: [B, S, len(EDGES)], 0 or 1, of distances half an edge below each edge.
+        sorts: int64 [B, S, 2], see :meth:`sort_index`.
         """
-        asked, probes = asked[:, :SUPERVISED], self.probes
+        asked, probes = asked[:, :self.supervised], self.probes
         distances = torch.tensor(EDGES, device=asked.device)[None] - EDGES[0] / 2
         around = sector_centres(asked.device)[None]
         return (binary_cross_entropy(probes.directions(asked, around), directions)

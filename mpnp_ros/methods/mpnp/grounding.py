@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from mpnp_ros.methods.mpnp.counting import SUPERVISED, CountingPooling, Counts, Tally, sort_of
+from mpnp_ros.methods.mpnp.counting import CountingPooling, sort_of
 from mpnp_ros.methods.questions import Grounding
 from mpnp_ros.tokens import SECTORS
 
@@ -25,36 +25,35 @@ CHOSEN = 0.5
 """Weight in a mask from which a channel is asked for."""
 
 
-class SensorCounts(NamedTuple):
-    """The counts of one sensor for one question.
+class SensorTokens(NamedTuple):
+    """The tokens of one sensor as a question counts them.
 
-    counts: [1, P, C], of which the first `tokens` are of its tokens, the others of what it misses.
-    part: [SECTORS, C] in 0..1, its share of the counts of all sensors together.
+    windows: [K, P], numbers: [P, C], azimuth: [P], of which the first `tokens` are of its tokens and the
+    others of what it misses.  part: [SECTORS, C] in 0..1, its share of the counts of all sensors together.
     """
 
     modality: str
-    counts: Counts
     tokens: int
+    windows: torch.Tensor
+    numbers: torch.Tensor
+    azimuth: torch.Tensor
     part: torch.Tensor
 
 
 @torch.no_grad()
-def grounding_of(pooling: CountingPooling, asked: torch.Tensor, tally: Tally,
-                 sensors: Sequence[SensorCounts]) -> list[Grounding]:
+def grounding_of(pooling: CountingPooling, masks: torch.Tensor,
+                 sensors: Sequence[SensorTokens]) -> list[Grounding]:
     """Return the heaviest tokens behind the counts of one question, at most MOST, the heaviest first.
 
-    asked: probes [1, K, width].  tally: their counts by all sensors together.  The weights of all tokens,
-    named or not, add up to 1.
+    masks: [K, C], of its probes.  The weights of all tokens, named or not, add up to 1.
     """
-    masks = tally.masks[0, :SUPERVISED]
+    masks = masks[:pooling.supervised]
     parts = []
     for sensor in sensors:
-        azimuth, distance = (of[:, :sensor.tokens] for of in (sensor.counts.azimuth, sensor.counts.distance))
-        windows = (pooling.probes.directions(asked, azimuth) * pooling.probes.reaches(asked, distance))[0]
-        trusted = _of_tokens(sensor.part, azimuth[0])
-        added = masks @ (sensor.counts.numbers[0, :sensor.tokens] * trusted).mT
+        trusted = _of_tokens(sensor.part, sensor.azimuth[:sensor.tokens])
+        added = masks @ (sensor.numbers[:sensor.tokens] * trusted).mT
         looked = LOOKED * masks @ trusted.mT / masks.sum(1, keepdim=True).clamp(min=1e-6)
-        parts.append(windows[:SUPERVISED] * (added + looked))
+        parts.append(sensor.windows[:pooling.supervised, :sensor.tokens] * (added + looked))
     weights = torch.cat(parts, 1)  # [probes, tokens of all sensors]
     total = float(weights.sum())
     if not (math.isfinite(total) and total > 0):
@@ -65,8 +64,7 @@ def grounding_of(pooling: CountingPooling, asked: torch.Tensor, tally: Tally,
     found = []
     for weight, place in zip(heaviest.values.tolist(), heaviest.indices.tolist(), strict=True):
         number, token = places[place]
-        sort, expected = _content(sensors[number].counts.numbers[0, token], masks[probes[place]],
-                                  pooling.channels)
+        sort, expected = _content(sensors[number].numbers[token], masks[probes[place]], pooling.channels)
         found.append(Grounding(sensors[number].modality, token, sort, expected, weight / total))
     return [grounding for grounding in found if grounding.weight > 0]
 

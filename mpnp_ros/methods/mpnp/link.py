@@ -21,7 +21,8 @@ from mpnp_ros.tokens import SECTORS
 #: Options that a link and the one it starts from have in common.
 SAME_AT_START = (
     'base_model', 'blocks', 'kv_heads', 'head_dim', 'text_width', 'hidden', 'per_block', 'pooling', 'entries',
-    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes')
+    'pooling_width', 'pooling_layers', 'pooling_heads', 'harmonics', 'additive', 'channels', 'probes',
+    'supervised')
 
 #: Modules that links share when they count together; each keeps its own worth.
 READER = ('pooling', 'key_aligner', 'value_aligner')
@@ -114,11 +115,6 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
     return Counts(mean, azimuth, distance.nanmean(0), covered)
 
 
-def nothing_of(counts: Counts) -> Counts:
-    """Return the counts of a sensor that counts nothing and looks nowhere."""
-    return counts._replace(numbers=torch.zeros_like(counts.numbers), covered=torch.zeros_like(counts.covered))
-
-
 def fused_parts(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> torch.Tensor:
     """Return the part of each sensor in the fused counts, [sensors, B, SECTORS, C]; they add up to 1 or 0.
 
@@ -140,7 +136,9 @@ def _weighed(parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
         distances.append(distance)
         trust = torch.exp(worth.trust + worth.presence * sums.clamp(max=1.))
         weights.append(counts.covered * openness * trust)
-    return torch.stack(numbers), torch.stack(distances), torch.stack(weights)
+    number, distance, weight = (torch.stack(torch.broadcast_tensors(*each))
+                                for each in (numbers, distances, weights))
+    return number, distance, weight
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,7 +187,7 @@ class LatentLink(Link):
         self.pooling: CountingPooling | QuestionPooling | None = None
         if counting:
             self.pooling = CountingPooling(config.channels, *pooling_sizes, config.probes,
-                                           config.masks == 'sorts')
+                                           config.masks == 'sorts', config.supervised)
         elif config.pooling == 'question':
             self.pooling = QuestionPooling(config.token_width, *pooling_sizes, config.additive)
         sizes = (config.token_width if self.pooling is None else config.pooling_width, config.hidden,
@@ -264,7 +262,7 @@ class LatentLink(Link):
         doubt = self.doubt
         assert doubt is not None  # links that count have one
         entropy = torch.special.entr(tally.probabilities).sum(-1)
-        known = torch.cat([asked.flatten(1), entropy, tally.covered], 1)
+        known = torch.cat([asked.flatten(1), entropy, tally.covered.expand_as(entropy)], 1)
         return doubt(known)[:, 0].clamp(-3, 3).exp()
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
@@ -280,7 +278,7 @@ class LatentLink(Link):
 
         columns: [N, B or 1] log g of every linked block, open where one of those links is open.
         """
-        opened = [place for place in range(len(columns)) if bool((columns[place] > -torch.inf).any())]
+        opened = (columns > -torch.inf).any(1).nonzero()[:, 0].tolist()
         keys, values = (aligner(entries, opened) for aligner in (self.key_aligner, self.value_aligner))
         return self._blocks(keys, values, columns[opened, :, None, None], opened)
 
@@ -344,15 +342,18 @@ class LatentLink(Link):
             other.pooling, other.key_aligner, other.value_aligner)
 
     def reads_like(self, other: LatentLink) -> bool:
-        """Whether both count, and by readers that are the same in every number."""
+        """Whether both count, and by readers that are the same in every number that counts depend on.
+
+        What tells which questions counts can answer may differ.
+        """
         if not (self.config.pooling == other.config.pooling == 'counting'):
             return False
         if any(getattr(self.config, name) != getattr(other.config, name) for name in SAME_AT_START):
             return False
         if self.pooling is other.pooling:
             return True
-        own, its = ([tensor for name in READER for tensor in getattr(link, name).state_dict().values()]
-                    for link in (self, other))
+        own, its = ([tensor for part in READER for name, tensor in getattr(link, part).state_dict().items()
+                     if not name.startswith('answerable.')] for link in (self, other))
         return all(torch.equal(ours, theirs.to(ours.device)) for ours, theirs in zip(own, its, strict=True))
 
     def _read(self, tokens: TokenBatch | None) -> torch.Tensor:
@@ -398,6 +399,7 @@ class LatentLink(Link):
         keys, values: [n or 1, B, ...].
         """
         places = self._open_places() if places is None else places
-        of_block = [0] * len(places) if len(keys) == 1 else range(len(places))
-        return {self.config.blocks[place]: BlockPrefix(keys[i], values[i], gate)
-                for i, place, gate in zip(of_block, places, gates, strict=True)}
+        each_keys, each_values = (part.unbind() * (len(places) if len(part) == 1 else 1)
+                                  for part in (keys, values))
+        return {self.config.blocks[place]: BlockPrefix(*part) for place, *part in zip(
+            places, each_keys, each_values, gates.unbind(), strict=True)}

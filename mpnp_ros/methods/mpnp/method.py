@@ -1,38 +1,37 @@
 """The default method: gated latent links over cached lower blocks (arXiv:2312.07886)."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from mpnp_ros.llm.attention import BlockPrefix, Prefix
 from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.llm.prepared import PreparedQuestion
+from mpnp_ros.llm.prepared import PreparedQuestion, QuestionCache
 from mpnp_ros.methods.connections import Connections, join
 from mpnp_ros.methods.link import QuestionStates, TokenBatch
 from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
-from mpnp_ros.methods.mpnp.grounding import SensorCounts, grounding_of
-from mpnp_ros.methods.mpnp.link import (
-    LatentLink,
-    Question,
-    Worth,
-    fuse,
-    fused_parts,
-    nothing_of,
-)
-from mpnp_ros.methods.questions import Evidence, Tokens, question_states
+from mpnp_ros.methods.mpnp.grounding import SensorTokens, grounding_of
+from mpnp_ros.methods.mpnp.link import LatentLink, Question, Worth, fuse, fused_parts
+from mpnp_ros.methods.questions import AskedQuestion, Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
+from mpnp_ros.tokens import SECTORS
+
+STATES_BYTES = 32_000_000
+"""Of the states of questions that are asked again of every frame."""
 
 #: Learning rate groups of the parameters of latent links.
 LATENT_GROUPS = {'gates': ('gate_weights',), 'trust': ('worth.trust', 'worth.presence'),
                  'worth': ('worth.*',), 'aligners': ('*_aligner.*',)}
 
-#: Fields of a Tally that follow from the counts; windows and masks follow from the question.
-COUNTED_FIELDS = ('number', 'probabilities', 'kinds', 'covered')
+
+LinksOfReader = list[tuple[LatentLink, TokenBatch]]
+"""Links that share a reader, with their tokens."""
 
 
 class LatentConnections(Connections):
@@ -47,104 +46,154 @@ class LatentConnections(Connections):
                              if link.pooling is not None and link.open_blocks}))
 
     def prefix(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]],
-               question: QuestionStates | None = None, evidence: Evidence | None = None) -> Prefix:
-        """Return the prefix that the linked blocks attend to beside the text, in the model's dtype.
+               question: QuestionStates | None = None, evidence: Evidence | None = None,
+               dtype: torch.dtype | None = None) -> Prefix:
+        """Return the prefix that the linked blocks attend to beside the text; dtype: by default the model's.
 
         tokens: modality -> TokenBatch (or a tuple of its first fields).  Modalities without a link, and links
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
         with question pooling.  evidence: filled in by links that count.
+
+        A reader has no say in a question that it says it cannot answer while another one can: its links are
+        then as if not plugged.
         """
-        closed = evidence.closed if evidence is not None else ()
         parts: dict[int, list[BlockPrefix]] = {}
-        readers: dict[int, list[tuple[LatentLink, TokenBatch]]] = {}  # links that count, by their reader
         for modality, link in self._links.items():
             if link.config.pooling == 'counting':
-                if modality in tokens and bool(link.gates.any()):
-                    readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
                 continue
             if link.soft_tokens is None and modality not in tokens:
                 continue
             batch = TokenBatch(*tokens[modality]) if link.soft_tokens is None else None
-            opened = [True, *(shut is not None and (batch is None or modality not in shut)
-                              for shut in closed)]
             for block, part in link(batch, self._asked(link, question)).items():
-                parts.setdefault(block, []).append(_with_rows(part, opened) if closed else part)
-        for group in readers.values():
-            for block, part in self._fused(group, question, evidence).items():
                 parts.setdefault(block, []).append(part)
+        readers = self._readers(tokens)
+        for group, (asked, silent) in zip(readers, self._silent(readers, question), strict=True):
+            warmth = None if evidence is None else evidence.temperature
+            if evidence is not None and silent is not None:
+                evidence.silent.update((link.config.modality, silent) for link, _ in group)
+            if silent is not None and bool(silent.all()):
+                continue
+            for block, part in self._fused(group, question, evidence, asked, silent).items():
+                if silent is not None:
+                    part = replace(part, log_gate=torch.where(
+                        silent[:, None, None], -torch.inf, part.log_gate))
+                parts.setdefault(block, []).append(part)
+            if evidence is not None and evidence.temperature is not None and silent is not None:
+                before = torch.zeros_like(evidence.temperature) if warmth is None else warmth
+                evidence.temperature = torch.where(silent, before, evidence.temperature)
         if evidence is not None and evidence.temperature is not None:  # 0 where nothing counts
             evidence.temperature = torch.where(evidence.temperature > 0, evidence.temperature, 1.)
-        return {block: join(parts[block], self.lm.dtype) for block in sorted(parts)}
+        return {block: join(parts[block], dtype or self.lm.dtype) for block in sorted(parts)}
 
-    def _fused(self, group: Sequence[tuple[LatentLink, TokenBatch]], question: QuestionStates | None,
-               evidence: Evidence | None) -> dict[int, BlockPrefix]:
-        """Return one prefix for the links of a reader: their counts are fused; the most open gate holds."""
+    def silent(self, tokens: Mapping[str, TokenBatch], question: QuestionStates | None) -> frozenset[str]:
+        """Return the modalities that have no say in any of the questions, see :meth:`prefix`."""
+        readers = self._readers(tokens)
+        return frozenset(link.config.modality
+                         for group, (_, silent) in zip(readers, self._silent(readers, question), strict=True)
+                         if silent is not None and bool(silent.all()) for link, _ in group)
+
+    def last_counting(self, left: Iterable[str], names: Iterable[str]) -> set[str]:
+        """Return those of some modalities whose links count, by a reader that none of those left has."""
+        readers = {id(self._links[name].pooling) for name in left if name in self._links}
+        counting = {name: link for name, link in self._links.items() if link.config.pooling == 'counting'}
+        return {name for name in names
+                if name in counting and id(counting[name].pooling) not in readers}
+
+    @property
+    def several_readers(self) -> bool:
+        """Whether links count by readers that differ."""
+        return len({id(link.pooling) for link in self._links.values()
+                    if link.config.pooling == 'counting'}) > 1
+
+    def _readers(self, tokens: Mapping[str, TokenBatch | tuple[torch.Tensor, ...]]) -> list[LinksOfReader]:
+        """Return the open links that count, with their tokens, by their reader."""
+        readers: dict[int, LinksOfReader] = {}
+        for modality, link in self._links.items():
+            if link.config.pooling == 'counting' and modality in tokens and bool(link.gates.any()):
+                readers.setdefault(id(link.pooling), []).append((link, TokenBatch(*tokens[modality])))
+        return list(readers.values())
+
+    @staticmethod
+    def _silent(readers: Sequence[LinksOfReader], question: QuestionStates | None,
+                ) -> list[tuple[torch.Tensor | None, torch.Tensor | None]]:
+        """Return for each reader its probes, and the texts in which it has no say, bool [B].
+
+        None: they have not been computed, and it has a say in all.
+        """
+        if len(readers) < 2 or question is None:
+            return [(None, None)] * len(readers)
+        probes, able = [], []
+        for group in readers:
+            pooling = group[0][0].pooling
+            assert isinstance(pooling, CountingPooling)
+            asked = pooling.asked(question, group[0][0].config.question_block)
+            with torch.no_grad():
+                there = [(link.columns(batch) > -torch.inf).any(0) for link, batch in group]
+                able.append((pooling.can_answer(asked.detach()) > 0)
+                            & torch.stack(torch.broadcast_tensors(*there)).any(0))
+            probes.append(asked)
+        any_able = torch.stack(able).any(0)
+        return [(asked, ~own & any_able) for asked, own in zip(probes, able, strict=True)]
+
+    def _fused(self, group: LinksOfReader, question: QuestionStates | None, evidence: Evidence | None,
+               asked: torch.Tensor | None = None, silent: torch.Tensor | None = None,
+               ) -> dict[int, BlockPrefix]:
+        """Return one prefix for the links of a reader: their counts are fused; the most open gate holds.
+
+        asked: its probes, if they have been computed.  silent: the texts in which it has no say, bool [B].
+        """
         reader = group[0][0]
         pooling, states = reader.pooling, self._asked(reader, question)
         if states is None or question is None:
             return reader(group[0][1])
         assert isinstance(pooling, CountingPooling)
-        asked = pooling.asked(question, reader.config.question_block)
+        if asked is None:
+            asked = pooling.asked(question, reader.config.question_block)
         parts = []
         for link, batch in group:
             worth = link.worth
             assert worth is not None
             parts.append((link.count(batch), worth, link.gates.max()))
-        columns = [link.columns(batch) for link, batch in group]
-        if evidence is not None and evidence.alone:
-            opens, tally = self._told([(link, batch.values.shape[1]) for link, batch in group], parts,
-                                      pooling, asked, evidence)
-            asked = asked.expand(len(tally.number), -1, -1)
-            columns = [column.masked_fill(~row, -torch.inf)
-                       for column, row in zip(columns, opens, strict=True)]
-        else:
-            opens, tally = None, pooling.tally(fuse(parts), asked)
+        told = evidence is not None and evidence.told and len(group) > 1
+        tally, *alone = pooling.tallies([fuse(parts), *(counts for counts, _, _ in parts if told)], asked)
         if evidence is not None:
-            warmths = torch.stack([link.temperature(asked, tally) for link, _ in group])
-            warmths = warmths if opens is None else warmths * opens
+            warmths = [link.temperature(asked, tally) for link, _ in group]
             before = [] if evidence.temperature is None else [evidence.temperature]
-            evidence.temperature = torch.stack([*before, *warmths]).amax(0)
+            evidence.temperature = torch.stack(before + warmths).amax(0)
+        if evidence is not None and evidence.told:
+            self._tell(evidence, group, parts, [tally, *alone], asked, silent)
+        columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
         return reader.prefix_of(pooling.entries_of(tally, asked), opened)
 
     @staticmethod
-    def _told(group: Sequence[tuple[LatentLink, int]], parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
-              pooling: CountingPooling, asked: torch.Tensor, evidence: Evidence,
-              ) -> tuple[torch.Tensor, Tally]:
-        """Fill in the evidence of a single question, and count for each of its rows.
+    def _tell(evidence: Evidence, group: LinksOfReader, parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
+              tallies: Sequence[Tally], asked: torch.Tensor, silent: torch.Tensor | None) -> None:
+        """Fill in the evidence of the first questions, but for those in which the reader has no say.
 
-        group: links that share a reader, and the numbers of their tokens; parts: their counts, as for `fuse`.
-        Returns whose gates are open in which row, bool [links, B], and the counts of the B rows.  In the
-        first row all sensors count; in a row in which none does, the gates are as in the first.
+        group: links that share the reader; parts: their counts, as for `fuse`.  tallies: of all together,
+        then of each of several.  asked: probes [B, K, width].  silent: as for `_fused`.
         """
+        pooling = group[0][0].pooling
+        assert isinstance(pooling, CountingPooling)
         names = [link.config.modality for link, _ in group]
-        rows = [tuple(shut is not None and name not in shut for name in names)
-                for shut in (frozenset[str](), *evidence.closed)]
-        tallies: dict[tuple[bool, ...], Tally] = {}
-
-        def tally_of(opened: tuple[bool, ...]) -> Tally:
-            if opened not in tallies:
-                counting = [part for part, yes in zip(parts, opened, strict=True) if yes]
-                counts = fuse(counting) if counting else nothing_of(parts[0][0])
-                tallies[opened] = pooling.tally(counts, asked)
-            return tallies[opened]
-
-        whole, several = tally_of(rows[0]), len(group) > 1
-        evidence.counted += pooling.counted(whole, asked, '' if several else names[0])
-        for name in names if several else ():
-            own = tally_of(tuple(name == other for other in names))
-            evidence.counted += pooling.counted(own, asked, name)
-        shares = fused_parts(parts)
-        evidence.grounding += grounding_of(pooling, asked, whole, [
-            SensorCounts(name, counts, tokens, share[0]) for name, (_, tokens), (counts, _, _), share
-            in zip(names, group, parts, shares, strict=True)])
-        evidence.answerable = min(evidence.answerable, pooling.can_answer(asked).sigmoid().item())
-        each = [tally_of(row) for row in rows]
-        stacked = (torch.cat([getattr(tally, name) for tally in each]) for name in COUNTED_FIELDS)
-        opens = torch.tensor([row if any(row) else [shut is not None] * len(names) for row, shut
-                              in zip(rows, (frozenset(), *evidence.closed), strict=True)])
-        return opens.T.to(asked.device), Tally(whole.windows, whole.masks, *stacked)
+        says = [True] * evidence.told if silent is None else (~silent).expand(len(asked)).tolist()
+        counted = [pooling.counted(own, asked, name)
+                   for name, own in zip(['', *names] if len(names) > 1 else names, tallies, strict=True)]
+        answerable, shares = pooling.can_answer(asked).sigmoid().tolist(), fused_parts(parts)
+        for question in range(evidence.told):
+            if not says[question]:
+                continue
+            evidence.counted[question] += [count for own in counted for count in own[question]]
+            evidence.answerable[question] = min(evidence.answerable[question], answerable[question])
+            evidence.grounding[question] += grounding_of(
+                pooling, _row(tallies[0].masks, question),
+                [SensorTokens(name, batch.tokens_of(question), _row(own.windows, question),
+                              _row(counts.numbers, question), _row(counts.azimuth, question),
+                              _row(share, question))
+                 for name, (_, batch), own, (counts, _, _), share in zip(
+                     names, group, tallies[-len(names):], parts, shares, strict=True)])
 
     def _plugged(self, link: LatentLink) -> None:
         """See Connections; a link shares the reader of others that read alike."""
@@ -161,38 +210,65 @@ class LatentConnections(Connections):
         return question.at(link.config.question_block)
 
 
-def _with_rows(part: BlockPrefix, opened: Sequence[bool]) -> BlockPrefix:
-    """Return the prefix of one text as that of one text for each of `opened`, closed where that is False."""
-    rows = torch.tensor(opened, device=part.keys.device)[:, None, None]
-    gate = part.log_gate if part.log_gate.ndim == 3 else part.log_gate.expand(1, 1, 1)
-    keys, values = (each.expand(len(opened), -1, -1, -1) for each in (part.keys, part.values))
-    return BlockPrefix(keys, values, torch.where(rows, gate, -torch.inf))
+def _row(part: torch.Tensor, row: int) -> torch.Tensor:
+    """Return a row of [B or 1, ...]; a single one serves all."""
+    return part[row if len(part) > 1 else 0]
 
 
 class Mpnp(Method):
     """Linked blocks attend to a gated prefix that the links make of tokens, for each question anew."""
 
     connections_type = LatentConnections
-    closes_gates = True
+    tells_influence = True
 
     def __init__(self, lm: LanguageModel, **options: Any) -> None:
         super().__init__(lm, **options)
-        self._kept: WeakKeyDictionary[PreparedQuestion, tuple[object, QuestionStates]] = WeakKeyDictionary()
+        self._states: QuestionCache[QuestionStates] = QuestionCache(STATES_BYTES)
 
     def completion(self, questions: Sequence[PreparedQuestion], tokens: Sequence[Tokens],
                    connections: LatentConnections, evidence: Evidence | None = None) -> PrefixCompletion:
         """See Method."""
-        blocks, states = connections.question_blocks, None
-        if blocks and len(questions) == 1 and not torch.is_grad_enabled():
-            # A single question may be asked again of every frame, so its states are kept with it.
-            made_by, states = self._kept.get(questions[0], (None, None))
-            if states is None or made_by != (self.lm, blocks):
-                states = question_states(self.lm, questions, blocks)
-                self._kept[questions[0]] = (self.lm, blocks), states
-        elif blocks:
-            states = question_states(self.lm, questions, blocks)
-        prefix = connections.prefix(self.frames(tokens, connections), states, evidence)
-        return PrefixCompletion(self.lm, prefix)
+        states = self._read(questions, connections, evidence is not None and bool(evidence.told))
+        packed = self.packed
+        if packed is not None and (torch.is_grad_enabled() or packed.lm is not self.lm):
+            packed = None  # packed blocks have no gradients, and not the blocks of a model altered since
+        prefix = connections.prefix(self.frames(tokens, connections), states, evidence,
+                                    torch.float32 if packed else None)
+        return PrefixCompletion(self.lm, prefix, packed)
+
+    def closed(self, tokens: Tokens, names: Set[str], connections: Connections) -> Tokens:
+        """See Method.  A reader whose sensors are all closed counts nothing, in no direction."""
+        assert isinstance(connections, LatentConnections)
+        left = {name: frame for name, frame in tokens.items() if name not in names}
+        nothing = connections.last_counting(left, names)
+        return {**left, **{name: replace(tokens[name], values=np.zeros_like(tokens[name].values),
+                                         looked=np.zeros(SECTORS, bool)) for name in nothing & set(tokens)}}
+
+    @torch.no_grad()
+    def answering(self, question: AskedQuestion, tokens: Tokens) -> tuple[str, ...]:
+        """See Method."""
+        connections = self._connections.snapshot()
+        assert isinstance(connections, LatentConnections)
+        used = super().answering(question, tokens)
+        if not connections.several_readers or len(used) < 2:
+            return used
+        states = self._read(self._batch([question], connections, True).questions, connections, True)
+        silent = connections.silent(self.frames([tokens], connections), states)
+        return tuple(name for name in used if name not in silent)
+
+    def _read(self, questions: Sequence[PreparedQuestion], connections: LatentConnections,
+              keep: bool) -> QuestionStates | None:
+        """Return the states that links read of questions; None if they read none.
+
+        keep: whether they are kept, as the same questions may be asked again of every frame.
+        """
+        blocks = connections.question_blocks
+        if not blocks:
+            return None
+        if not keep:
+            return question_states(self.lm, questions, blocks)
+        return self._states.get((self.lm, tuple(questions), blocks),
+                                lambda: question_states(self.lm, questions, blocks))
 
 
 SPEC = MethodSpec(

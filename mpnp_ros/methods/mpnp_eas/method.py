@@ -72,7 +72,7 @@ class MpnpEas(Mpnp):
     skipped block that is linked keeps attention over its prefix alone.
     """
 
-    closes_gates = False  # a skipped block attends to its prefix alone, which may not be closed
+    tells_influence = False  # a skipped block attends to its prefix alone, which may not be closed
 
     def __init__(self, lm: LanguageModel, *, skipped: int | None = None, fold: bool = True,
                  distilling: DistilConfig | None = None, **options: Any) -> None:

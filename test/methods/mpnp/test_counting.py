@@ -111,6 +111,26 @@ def test_objects_added_up_by_sector_count_as_they_do_alone(pooling):
     torch.testing.assert_close(alone.number, together.number, rtol=1e-4, atol=1e-5)
 
 
+def test_what_has_no_direction_is_spread_over_all_directions(pooling):
+    asked = pooling.probes(*question())
+    everywhere = counts(torch.ones(SECTORS, CHANNELS) / SECTORS, sector_centres())
+    nowhere = counts(torch.ones(1, CHANNELS), torch.full((1,), math.nan))
+    torch.testing.assert_close(pooling.tally(nowhere, asked).number, pooling.tally(everywhere, asked).number)
+
+
+def test_more_probes_can_be_supervised():
+    torch.manual_seed(0)
+    pooling = CountingPooling(NAMES, 32, 16, 3, 2, 2, 4, 5, supervised=4)
+    asked = pooling.probes(*question())
+    tally = pooling.tally(counts(torch.rand(3, CHANNELS), torch.zeros(3)), asked)
+    assert pooling.entries_of(tally, asked).shape == (1, 3, 16)
+    assert 1 <= len(pooling.counted(tally, asked, 'microphone')) <= 4
+    loss = pooling.supervision(asked, torch.ones(1, 4, SECTORS), torch.ones(1, 4, 20),
+                               torch.zeros(1, 4, 2, dtype=torch.long))
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_what_nobody_looks_at_and_nobody_can_tell_is_not_covered(pooling):
     asked = pooling.probes(*question())
     seen = counts(torch.rand(3, CHANNELS), torch.zeros(3))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, sector_centres
-from mpnp_ros.methods.mpnp.grounding import MOST, SensorCounts, grounding_of
+from mpnp_ros.methods.mpnp.grounding import MOST, SensorTokens, grounding_of
 from mpnp_ros.methods.mpnp.link import Worth, fuse, fused_parts
 from mpnp_ros.tokens import SECTORS
 
@@ -40,10 +40,10 @@ def of(pooling: CountingPooling, sensors: dict[str, Counts]):
     asked = torch.zeros(1, 5, 16)
     parts = [(seen, Worth(NAMES), torch.tensor(1.)) for seen in sensors.values()]
     with torch.no_grad():
-        tally = pooling.tally(fuse(parts), asked)
-        return grounding_of(pooling, asked, tally, [
-            SensorCounts(name, seen, SECTORS, share[0])
-            for (name, seen), share in zip(sensors.items(), fused_parts(parts), strict=True)])
+        tally, *alone = pooling.tallies([fuse(parts), *sensors.values()], asked)
+        return grounding_of(pooling, tally.masks[0], [
+            SensorTokens(name, SECTORS, own.windows[0], seen.numbers[0], seen.azimuth[0], share[0])
+            for (name, seen), own, share in zip(sensors.items(), alone, fused_parts(parts), strict=True)])
 
 
 def test_the_tokens_with_what_is_asked_for_are_named_and_no_others_before_them(pooling):
