@@ -95,4 +95,4 @@ def test_with_the_shipped_links_influence_and_grounding_hold_on_held_out_frames(
     assert told['two sensors']['all']['support'] > .95
     for found in faithfulness(method, cases).values():
         for change in (found['1'], found['3']):
-            assert change['named'] > 5 * change['others'] and change['more'] > .6
+            assert change['named'] > 5 * change['others'] and change['more'] >= .6
