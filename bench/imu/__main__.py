@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                        ('seed', 'random seed')):
         train_parser.add_argument(f'--{name}', type=int, default=getattr(TrainingPlan, name),
                                   help=f'{text} (default: %(default)s)')
+    train_parser.add_argument('--workers', type=int, default=2, help='processes (default: %(default)s)')
     measure_parser = commands.add_parser('measure', help='measure a head and write docs/results/imu.md')
     measure_parser.add_argument('--head', default='imu-drive', help='head (default: %(default)s)')
     measure_parser.add_argument('--robot', type=Path, action='append', default=[], metavar='BAG')
@@ -94,7 +95,7 @@ def train(options: argparse.Namespace) -> int:
             worlds.append(world_drive(seed))
             show(place, len(TRAINING_SEEDS))
     with progress('varying', 'window') as show:
-        windows = training_windows(drive, parts_of(drive, TRAINING), worlds, plan, show)
+        windows = training_windows(drive, parts_of(drive, TRAINING), worlds, plan, options.workers, show)
     random = np.random.default_rng(plan.seed + 1)
     span = parts_of(drive, VALIDATION)
     held = [window for _ in range(HELD_OUT)

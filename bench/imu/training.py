@@ -4,7 +4,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -23,10 +26,10 @@ NEWEST = 12
 class TrainingPlan:
     """windows: number of varied windows.  share: of them from the world.  steps, batch: of the optimizer."""
 
-    windows: int = 6000
+    windows: int = 3000
     share: float = 0.3
-    steps: int = 1500
-    batch: int = 48
+    steps: int = 500
+    batch: int = 40
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     hidden: int = 48
@@ -35,22 +38,40 @@ class TrainingPlan:
 
 
 def training_windows(drive: Drive, parts: Sequence[tuple[float, float]], worlds: Sequence[Drive],
-                     plan: TrainingPlan, show: Callable[[int, int], None] = lambda done, whole: None
-                     ) -> list[Window]:
-    """Return varied windows of parts of a drive, and of drives in the world."""
-    random = np.random.default_rng(plan.seed)
+                     plan: TrainingPlan, workers: int = 1,
+                     show: Callable[[int, int], None] = lambda done, whole: None) -> list[Window]:
+    """Return varied windows of parts of a drive, and of drives in the world; the same for any `workers`."""
+    make = partial(_training_window, drive, parts, worlds, plan)
     windows = []
-    for place in range(plan.windows):
-        if worlds and random.random() < plan.share:
-            source = worlds[int(random.integers(len(worlds)))]
-            span = [(float(source.times[0]), float(source.times[-1]))]
-        else:
-            source, span = drive, list(parts)
-        window = varied_window(source, *random_part(span, random), random)
-        if len(window.truth) >= 2:
-            windows.append(window)
-        show(place + 1, plan.windows)
+    with ProcessPoolExecutor(workers, mp_context=get_context('fork'), initializer=_hold,
+                             initargs=(make,)) as pool:
+        for done, window in enumerate(pool.map(_held, range(plan.windows), chunksize=20), 1):
+            if len(window.truth) >= 2:
+                windows.append(window)
+            show(done, plan.windows)
     return windows
+
+
+def _training_window(drive: Drive, parts: Sequence[tuple[float, float]], worlds: Sequence[Drive],
+                     plan: TrainingPlan, place: int) -> Window:
+    random = np.random.default_rng([plan.seed, place])
+    source, span = drive, list(parts)
+    if worlds and random.random() < plan.share:
+        source = worlds[int(random.integers(len(worlds)))]
+        span = [(float(source.times[0]), float(source.times[-1]))]
+    return varied_window(source, *random_part(span, random), random)
+
+
+_make: list[Callable[[int], Window]] = []
+
+
+def _hold(make: Callable[[int], Window]) -> None:
+    """Keep what makes windows in a worker; forked, so that drives are not copied with every window."""
+    _make[:] = [make]
+
+
+def _held(place: int) -> Window:
+    return _make[0](place)
 
 
 def trained(windows: Sequence[Window], validation: Sequence[Window], plan: TrainingPlan,
@@ -82,8 +103,8 @@ def trained(windows: Sequence[Window], validation: Sequence[Window], plan: Train
                 held = loss_of(network, validation) if validation else {}
             network.train()
             show(f'step {step + 1} ({time.monotonic() - began:.0f} s): '
-                 + ', '.join(f'{name} {float(value):.3f}' for name, value in losses.items()) + '; held out: '
-                 + ', '.join(f'{name} {float(value):.3f}' for name, value in held.items()))
+                 + ', '.join(f'{name} {value.item():.3f}' for name, value in losses.items()) + '; held out: '
+                 + ', '.join(f'{name} {value.item():.3f}' for name, value in held.items()))
     return network.eval()
 
 

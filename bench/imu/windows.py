@@ -150,7 +150,7 @@ def _another_rate(stamps: np.ndarray, values: np.ndarray, random: np.random.Gene
 def _another_path(motion: LevelMotion, shaking: Vibrations, truth: np.ndarray, random: np.random.Generator
                   ) -> tuple[LevelMotion, Vibrations, np.ndarray]:
     """Return the motion along the same path of another size, driven through in another time."""
-    if random.random() < 0.35:
+    if random.random() < 0.45:
         return motion, shaking, truth
     haste = 1.0 if random.random() < 0.4 else random.uniform(1.0, 2.5)
     size = min(np.exp(random.uniform(np.log(0.04), np.log(1.6))),
@@ -173,8 +173,8 @@ def _another_path(motion: LevelMotion, shaking: Vibrations, truth: np.ndarray, r
 def _shaken(motion: LevelMotion, shaking: Vibrations, random: np.random.Generator
             ) -> tuple[LevelMotion, Vibrations]:
     """Return weaker or stronger vibrations, over noise, and a tilt that is off for seconds."""
-    gain = (random.normal(0, 0.5) + random.normal(0, 0.25, (4, 1))
-            + random.normal(0, 0.2, shaking.power.shape[1:]))
+    gain = (random.normal(0, 0.3) + random.normal(0, 0.2, (4, 1))
+            + random.normal(0, 0.15, shaking.power.shape[1:]))
     floor = random.uniform([-7, -7, -9, -9], [-4, -4, -6, -6])[:, None]
     power = np.log10(10 ** (shaking.power + gain) + 10 ** floor) * shaking.measured
     blocks, memory = len(motion.rotation), random.uniform(30, 150)
@@ -182,7 +182,7 @@ def _shaken(motion: LevelMotion, shaking: Vibrations, random: np.random.Generato
     noise = random.normal(0, 1, (blocks + len(kernel), 2))
     off = np.stack([np.convolve(column, kernel, 'valid')[:blocks] for column in noise.T], 1)
     off /= np.sqrt((kernel ** 2).sum())
-    off *= random.choice([0.0, 0.1, 0.2]) * random.random()
+    off *= random.choice([0.0, 0.05, 0.2]) * random.random()
     return replace(motion, level=motion.level + off), replace(shaking, power=power)
 
 

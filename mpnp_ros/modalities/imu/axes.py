@@ -25,8 +25,11 @@ from mpnp_ros.modalities.imu.frames import EvenReadings, ImuFrame
 GRAVITY = 9.80665
 BLOCK_RATE = 10
 """Blocks a second; motion is followed on means of blocks."""
-SETTLING = 15.0
-"""Seconds within which the tilt follows the accelerations."""
+SETTLING, MOVING_SETTLING, STILL_SETTLING = 15.0, 40.0, 1.5
+"""Seconds within which the tilt follows the accelerations: at first, then while it moves, and while it
+stands."""
+LEVEL_CHANGE = 0.05
+"""Radians by which the tilt usually differs between the ends of a window."""
 REMOVED_BELOW = 3.0
 """Mean acceleration below which gravity counts as removed, metres/second^2."""
 STILL_ROTATION, STILL_ACCELERATION = 0.006, 0.12
@@ -110,16 +113,21 @@ def level_motion(frame: ImuFrame, readings: EvenReadings, gravity: str = 'auto')
     there = np.ones(blocks, bool)
     there[of_block[(of_block >= 0) & ~readings.there]] = False
     still = _still(means) & there
-    bias, bias_error = _bias(rotation, still)
-    rotation = rotation - bias
     mean = acceleration[there].mean(0) if there.any() else acceleration.mean(0)
+    bias, bias_error = _bias(rotation, still, mean)
+    rotation = rotation - bias
     size = float(np.linalg.norm(mean))
     removed = gravity == 'removed' or gravity == 'auto' and size < REMOVED_BELOW
     if removed:
         up, sided = _up_without_gravity(frame, rotation, blocks)
         moved, measured = acceleration, 0.0
     else:
-        followed = _followed(rotation, acceleration)
+        facing = _products(rotation_matrices(rotation / BLOCK_RATE * (np.arange(blocks) > 0)[:, None]))
+        even = np.full(blocks, 1 / (BLOCK_RATE * SETTLING))
+        followed = _followed(facing, acceleration, even, np.ones(blocks))
+        still &= np.linalg.norm(acceleration - followed, axis=1) < STILL_PUSH
+        settling = np.where(still, STILL_SETTLING, MOVING_SETTLING)
+        followed = _followed(facing, acceleration, 1 / (BLOCK_RATE * settling), np.where(still, 20.0, 1.0))
         measured = float(np.linalg.norm(followed, axis=1).mean())
         sign = _sign(frame, mean) if gravity == 'auto' else 1.0 if gravity == 'up' else -1.0
         up, sided = sign * followed / np.linalg.norm(followed, axis=1, keepdims=True), True
@@ -208,33 +216,39 @@ def _still(means: np.ndarray) -> np.ndarray:
     return np.cumsum(marks[:-1]) > 0
 
 
-def _bias(rotation: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the bias of the rotation rates [3] and the deviation of its error, radians/second."""
-    if still.sum() < BLOCK_RATE:
-        return np.zeros(3), 0.006
-    return np.median(rotation[still], axis=0), 0.002
+def _bias(rotation: np.ndarray, still: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the bias of the rotation rates [3] and the deviation of its error about the vertical.
 
-
-def _followed(rotation: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
-    """Return gravity in sensor axes by block [K, 3], from rotation rates and accelerations.
-
-    In axes that do not turn, those of the first block, gravity is the mean of the accelerations, newer ones
-    weighing more; before it has settled, that of the first seconds.
+    rotation: [K, 3] radians/second; mean: [3] of the accelerations.  Without a standstill only that about
+    level axes is found: no robot tilts on and on.
     """
-    blocks = len(acceleration)
-    facing = _products(rotation_matrices(rotation / BLOCK_RATE * (np.arange(blocks) > 0)[:, None]))
+    if still.sum() >= BLOCK_RATE:
+        return np.median(rotation[still], axis=0), 0.002
+    up = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    level = rotation.mean(0)
+    level = level - up * (up @ level) if np.linalg.norm(mean) > REMOVED_BELOW else np.zeros(3)
+    error = LEVEL_CHANGE * BLOCK_RATE / len(rotation)
+    return level.clip(-LARGEST_BIAS, LARGEST_BIAS) * 0.004 ** 2 / (0.004 ** 2 + error ** 2), 0.006
+
+
+def _followed(facing: np.ndarray, acceleration: np.ndarray, share: np.ndarray, weight: np.ndarray
+              ) -> np.ndarray:
+    """Return gravity in sensor axes by block [K, 3].
+
+    facing: [K, 3, 3], sensor axes -> axes that do not turn, in which gravity is a mean of the accelerations
+    [K, 3].  share: [K] of each block in it.  weight: [K] of the first seconds in the mean with which it
+    begins.
+    """
     steady = np.einsum('kij,kj->ki', facing, acceleration)
-    share = 1 / (BLOCK_RATE * SETTLING)
-    first = steady[:int(2 * SETTLING * BLOCK_RATE)].mean(0)
-    return np.einsum('kji,kj->ki', facing, _smoothed(steady - first, share) + first)
-
-
-def _smoothed(values: np.ndarray, share: float) -> np.ndarray:
-    """Return the exponential mean of values [K, N] that begin at 0: each new value has `share`."""
-    decay = 1 - share
-    span = min(len(values), int(8 / share))
-    kernel = share * decay ** np.arange(span)
-    return np.stack([np.convolve(column, kernel)[:len(column)] for column in values.T], 1)
+    first = slice(0, int(2 * SETTLING * BLOCK_RATE))
+    begin = np.average(steady[first], 0, weight[first])
+    decay, moved = (1 - share)[:, None], share[:, None] * (steady - begin)
+    step = 1
+    while step < len(steady):  # a linear recurrence, by doubling
+        moved[step:] += decay[step:] * moved[:-step]
+        decay[step:] = decay[step:] * decay[:-step]
+        step *= 2
+    return np.einsum('kji,kj->ki', facing, moved + begin)
 
 
 def _products(turns: np.ndarray) -> np.ndarray:

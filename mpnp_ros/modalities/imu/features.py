@@ -6,6 +6,7 @@ accelerations are along the direction ahead and to the left of it (:mod:`mpnp_ro
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,6 @@ SILENT = 1e-9
 rotations."""
 BUMP_FILTER = 20.0
 """Readings a second on which jolts are looked for."""
-LEAST_JOLT = 0.3
-"""Smallest usual jolt against which a bump is compared, metres/second^2."""
 SHORTEST = float(SPAN)
 """Seconds of readings below which there is nothing to tell."""
 
@@ -48,13 +47,12 @@ class Vibrations:
 
     power: [S, KINDS, BANDS] log10 of the spectral density, 0 in bands that are not measured.  measured: bool
     [BANDS], whether the rate is high enough.  jolt: [S] metres/second^2, the largest upward or downward
-    acceleration of the last BUMP_SPAN seconds; usual: its median over the window; 0 below BUMP_FILTER.
+    acceleration of the last BUMP_SPAN seconds; 0 below BUMP_FILTER.
     """
 
     power: np.ndarray
     measured: np.ndarray
     jolt: np.ndarray
-    usual: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +106,10 @@ def vibrations(readings: EvenReadings, motion: LevelMotion) -> Vibrations:
     """Return the vibrations of all seconds that have SPAN seconds of readings before their end."""
     rate, count = readings.rate, len(readings.there)
     length = max(2, round(SPAN * rate))
-    rows = max(0, int((count - length) / rate + 1e-6) + 1)
+    rows = max(0, math.floor((count - length) / rate + 1e-6) + 1)
     rows = min(rows, len(motion.rotation) // BLOCK_RATE)
     if not rows:
-        return Vibrations(np.zeros((0, KINDS, BANDS)), np.zeros(BANDS, bool), np.zeros(0), 0.0)
+        return Vibrations(np.zeros((0, KINDS, BANDS)), np.zeros(BANDS, bool), np.zeros(0))
     ends = count - np.round(np.arange(rows)[::-1] * rate).astype(np.int64)
     levelled = _levelled(readings, motion)
     windows = levelled[ends[:, None] - length + np.arange(length)]
@@ -127,7 +125,7 @@ def vibrations(readings: EvenReadings, motion: LevelMotion) -> Vibrations:
     for place in np.flatnonzero(measured):
         inside = (frequency >= BAND_EDGES[place]) & (frequency < BAND_EDGES[place + 1])
         power[:, :, place] = np.log10(along[..., inside].mean(-1) + floor)
-    return Vibrations(power, measured, *_jolts(levelled[:, 2], rate, ends))
+    return Vibrations(power, measured, _jolts(levelled[:, 2], rate, ends))
 
 
 def _levelled(readings: EvenReadings, motion: LevelMotion) -> np.ndarray:
@@ -139,15 +137,14 @@ def _levelled(readings: EvenReadings, motion: LevelMotion) -> np.ndarray:
                      for axis in (first, second, up)], 1)
 
 
-def _jolts(vertical: np.ndarray, rate: float, ends: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the largest jolt before each end [S] and the usual one; zeros where the rate is too low."""
+def _jolts(vertical: np.ndarray, rate: float, ends: np.ndarray) -> np.ndarray:
+    """Return the largest jolt before each end [S]; zeros where the rate is too low."""
     if rate < BUMP_FILTER - 0.5:
-        return np.zeros(len(ends)), 0.0
+        return np.zeros(len(ends))
     group = max(1, round(rate / BUMP_FILTER))
     smooth = np.convolve(vertical, np.ones(group) / group, 'same')
     wide = max(3, round(rate))
     padded = np.pad(smooth, (wide // 2, wide - 1 - wide // 2), mode='edge')
     jolts = np.abs(smooth - np.convolve(padded, np.ones(wide) / wide, 'valid'))
     span = round(BUMP_SPAN * rate)
-    peaks = np.array([jolts[max(0, end - span):end].max() for end in ends])
-    return peaks, max(LEAST_JOLT, float(np.median(peaks)))
+    return np.array([jolts[max(0, end - span):end].max() for end in ends])

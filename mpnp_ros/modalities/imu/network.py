@@ -27,6 +27,8 @@ FOLLOWED = 60
 OF_VIBRATIONS = KINDS * BANDS * 3 + BANDS + 4
 """Numbers that the weights of the bins are read from."""
 
+LEAST_JOLT, USUAL = 0.3, 0.75
+"""A bump is compared with the jolt that this share of the seconds does not exceed, or the least, m/s^2."""
 BEFORE = -1.0
 """In place of `there`: a second before the window."""
 
@@ -160,7 +162,9 @@ def inputs_of(features: Sequence[MotionFeatures]) -> MotionInputs:
     for each in features:
         missing = longest - len(each.rotation)
         motion = np.stack([each.rotation, each.ahead, each.left, each.size, each.still, each.there], 1)
-        jolts = np.stack([each.vibrations.jolt, np.full(len(each.rotation), each.vibrations.usual)], 1)
+        jolt = each.vibrations.jolt
+        usual = max(LEAST_JOLT, float(np.quantile(jolt, USUAL))) if len(jolt) else LEAST_JOLT
+        jolts = np.stack([jolt, np.full(len(jolt), usual)], 1)
         for name, values in (('motion', motion), ('vibrations', vibration_rows(each)), ('jolts', jolts)):
             rows[name].append(np.pad(values, ((missing, 0), (0, 0))))
         rows['motion'][-1][:missing, -1] = BEFORE

@@ -1,4 +1,4 @@
-"""Tokens of own motion: probabilities that the mounting, the rate and the gravity convention do not change."""
+"""Tokens of own motion: probabilities that mounting, rate and gravity convention do not change."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -50,7 +50,8 @@ def test_what_the_drive_does_is_what_is_probable(encoder, drive, turned):
     assert all(tokens.known.all() for tokens in said.values())
 
 
-@pytest.mark.parametrize('change', ['mounting', 'rate', 'gravity down', 'gravity removed', 'jitter', 'a reading'])
+@pytest.mark.parametrize('change', ['mounting', 'rate', 'gravity down', 'gravity removed', 'jitter',
+                                    'a reading'])
 def test_what_changes_nothing(encoder, drive, turned, change):
     """About; the vibration of a drive at 20 Hz or without gravity is not exactly that at 100 Hz."""
     for end in (34., 43., 53.):
@@ -85,7 +86,8 @@ def test_a_bump_is_probable_for_two_seconds(encoder, drive):
     seconds = (frame.stamps_ns - frame.stamps_ns[-1]) / 1e9
     said = {}
     for since in (1.0, 4.0):
-        push = np.where((seconds > -since) & (seconds < 0.25 - since), 6 * np.sin(8 * np.pi * (seconds + since)), 0)
+        inside = (seconds > -since) & (seconds < 0.25 - since)
+        push = 6 * inside * np.sin(8 * np.pi * (seconds + since))
         shaken = replace(frame, acceleration=frame.acceleration + push[:, None] * [0, 0, 1])
         said[since] = float(encoder.encode(shaken).values[0, BUMP])
     assert said[1.0] > 0.8 and said[4.0] < 0.3
@@ -95,7 +97,8 @@ def test_what_cannot_be_told_is_not_known(encoder, drive, turned):
     pace, left = GROUPS['pace'], CHANNELS.index(('turn', 'left'))
     early = encoder.encode(drive.frame(1.0))
     assert not early.known.any()
-    assert early.values[0, pace] == pytest.approx(1 / 3) and early.values[0, GROUPS['speed']] == pytest.approx(.25)
+    assert early.values[0, pace] == pytest.approx(1 / 3)
+    assert early.values[0, GROUPS['speed']] == pytest.approx(1 / 4)
     standing = encoder.encode(drive.frame(4.5, turned(0)))
     assert not standing.known[pace].any() and standing.known[GROUPS['speed']].all() and standing.known[left]
     slow = encoder.encode(drive.frame(60, every=10))
