@@ -28,7 +28,7 @@ class TrainingPlan:
 
     windows: int = 3000
     share: float = 0.3
-    steps: int = 500
+    steps: int = 450
     batch: int = 40
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
