@@ -142,9 +142,13 @@ def _jolts(vertical: np.ndarray, rate: float, ends: np.ndarray) -> np.ndarray:
     if rate < BUMP_FILTER - 0.5:
         return np.zeros(len(ends))
     group = max(1, round(rate / BUMP_FILTER))
-    smooth = np.convolve(vertical, np.ones(group) / group, 'same')
-    wide = max(3, round(rate))
-    padded = np.pad(smooth, (wide // 2, wide - 1 - wide // 2), mode='edge')
-    jolts = np.abs(smooth - np.convolve(padded, np.ones(wide) / wide, 'valid'))
+    smooth = _running_mean(vertical, group)
+    jolts = np.abs(smooth - _running_mean(smooth, max(3, round(rate))))
     span = round(BUMP_SPAN * rate)
     return np.array([jolts[max(0, end - span):end].max() for end in ends])
+
+
+def _running_mean(values: np.ndarray, size: int) -> np.ndarray:
+    """Return means over `size` neighbours [N]; the first and the last value go on beyond the ends."""
+    padded = np.pad(values, (size // 2, size - 1 - size // 2), mode='edge')
+    return np.convolve(padded, np.ones(size) / size, 'valid')
