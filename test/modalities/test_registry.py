@@ -52,7 +52,7 @@ def test_a_third_party_brings_a_modality_by_entry_point(tmp_path, monkeypatch, c
 
 
 def test_an_unknown_modality_is_refused_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="'lidra' is unknown; there are camera, detections, imu, lidar"):
+    with pytest.raises(ConfigurationError, match="'lidra' is unknown; there are camera, detections, imu"):
         registry.create_encoder('lidra')
 
 
