@@ -209,7 +209,7 @@ of a robot's, and holds the readings of up to 120 seconds before; its last secon
 
     pip install --no-deps pntos-cobra-datasets-ros==0.1.0
     python -m bench.imu train --drive DB3 --output heads/imu-drive
-    python -m bench.imu measure --drive DB3 --robot husky_test1.bag --imu /imu/data \\\\
+    python -m bench.imu measure --drive DB3 --robot husky_test1.bag --imu /imu/data \\
         --odometry /husky_velocity_controller/odom --mount -1.5708 0 1.5708
 
 - **car**: parts of the drive that were not trained on (minutes 10 to 15, 25 to 30, 40 to 43). The reference
