@@ -33,6 +33,10 @@ class PointCloudError(MpnpError):
     """A point cloud message is malformed: missing fields, bad point_step or row_step, no points."""
 
 
+class ImuError(MpnpError):
+    """Readings of an IMU are malformed: NaN, stamps that do not rise, too few."""
+
+
 class DetectionsError(MpnpError):
     """A message of detected objects is malformed, or nothing tells where they are."""
 

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -30,17 +29,20 @@ from tqdm import tqdm
 
 from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types, motion
 from mpnp_ros.errors import BagError, DatasetError
-from mpnp_ros.files import read_json
-from mpnp_ros.nuscenes.schema import LATEST, Record
-from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS, read_image, read_lidar, read_radar
+from mpnp_ros.nuscenes.schema import Record
+from mpnp_ros.nuscenes.sensor_files import (
+    LIDAR_FIELDS,
+    read_image,
+    read_inertial,
+    read_lidar,
+    read_radar,
+)
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 LATCHED_TOPICS = frozenset({'/tf_static'})
 MODALITIES = ('camera', 'lidar', 'radar')
-IMU = {'q': 4, 'rotation_rate': 3, 'linear_accel': 3}
-IMU_AGAIN = 'unpack the CAN bus expansion again'
 TAKEN = frozenset({'tf', 'tf_static', 'odom', 'imu', 'markers', 'labelled_questions'})
 """Names that channels cannot have, because other topics use them."""
 
@@ -177,29 +179,12 @@ class SceneRecording:
 
     def _imu(self) -> Iterator[Entry]:
         """Yield IMU messages of a whole scene, if the root has the CAN bus expansion of nuScenes."""
-        path = self._root.root / 'can_bus' / f'{self._scene["name"]}_ms_imu.json'
+        path = self._root.inertial_file(self._scene['name'])
         if not (self._whole and path.is_file()):
             return
-
-        def nanoseconds(utime: Any) -> int:
-            if isinstance(utime, bool) or int(utime) != utime or not 0 <= utime < LATEST:
-                raise ValueError
-            return int(utime) * 1000
-
-        def numbers(values: Any, count: int) -> list[float]:
-            if len(values) != count or not np.isfinite(values).all():
-                raise ValueError
-            return [float(value) for value in values]
-
-        rows = read_json(path, 'CAN bus file', IMU_AGAIN, DatasetError)
-        try:
-            if not isinstance(rows, list):
-                raise TypeError
-            rows = [(nanoseconds(row['utime']),
-                     *(numbers(row[name], count) for name, count in IMU.items())) for row in rows]
-        except (ValueError, KeyError, TypeError, OverflowError):
-            raise DatasetError(f'CAN bus file {path} is damaged: not every row has utime and '
-                               f'{", ".join(IMU)} as finite numbers; {IMU_AGAIN}') from None
+        readings = read_inertial(path)
+        rows = zip(readings.stamps_ns.tolist(), readings.orientation.tolist(), readings.rotation.tolist(),
+                   readings.acceleration.tolist(), strict=True)
         for row in rows:
             yield self._entry(row[0], '/imu', 'sensor_msgs/msg/Imu', partial(self._factory.imu, *row))
 

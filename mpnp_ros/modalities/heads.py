@@ -1,10 +1,10 @@
 """Heads: small frozen networks from sensor features to objects, and their files.
 
 Those of the form ``sectors`` give expected object counts by direction, those of the form ``detections``
-single objects.  Heads are trained on boxes (:mod:`mpnp_ros.training.head_trainer`,
-:mod:`mpnp_ros.training.detection_trainer`).  They are equivariant: turning the input turns the output.
-A head is a folder with head.safetensors and a manifest, read strictly.  Shipped heads lie in
-``mpnp_ros/data/heads`` and are found by name.
+single objects, and those of the form ``motion`` probabilities of own motion.  Heads are trained on boxes
+(:mod:`mpnp_ros.training.head_trainer`, :mod:`mpnp_ros.training.detection_trainer`).  They are equivariant:
+turning the input turns the output. A head is a folder with head.safetensors and a manifest, read
+strictly.  Shipped heads lie in ``mpnp_ros/data/heads`` and are found by name.
 """
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from mpnp_ros.tokens import SECTORS
 if TYPE_CHECKING:
     from mpnp_ros.modalities.camera.ground_network import GroundNetwork
     from mpnp_ros.modalities.detection_network import DetectionNetwork
+    from mpnp_ros.modalities.imu.network import MotionNetwork
 
 FINE = 2  # bins a sector that a camera's columns are spread over
 HIGHEST_LOG_RATE = 3.0  # twenty objects of one kind in a sector
@@ -42,7 +43,8 @@ WEIGHTS, MANIFEST = 'head.safetensors', 'manifest.json'
 SCHEMA = 1
 AGAIN = 'fetch or train it again'
 Config = TypeVar('Config', bound=EncoderConfig)
-HeadNetwork: TypeAlias = 'CameraSectorHead | PolarSectorHead | DetectionNetwork | GroundNetwork'
+HeadNetwork: TypeAlias = ('CameraSectorHead | PolarSectorHead | DetectionNetwork | GroundNetwork | '
+                          'MotionNetwork')
 
 
 class SectorRates(nn.Module):
@@ -216,11 +218,12 @@ class HeadManifest:
     """The manifest of a head: form, input and origin.
 
     kind: name of the sensor.  channels: of its numbers, (category, status) each.  max_distance,
-    min_points: of the objects that it counts, metres and measured points.  backbone: sha256 of the
+    min_points: of the objects that it counts, metres and measured points; of a
+    head of motion, which counts none, 1 and 0.  backbone: sha256 of the
     weights whose features it reads, empty where it reads the sensor itself.  input: the encoder's options
     that it was trained with.  shape: arguments of its network.  sha256: of head.safetensors.  accuracy:
     measured on held-out scenes.  known: the channels that it can tell at all according to these scenes; None:
-    all.  It is no part of the encoder's fingerprint.  form: sectors or detections.  calibration: of
+    all.  It is no part of the encoder's fingerprint.  form: sectors, detections or motion.  calibration: of
     detections, pairs of the sum of the probabilities of an object's cells and the probability that it is
     there, both rising; none: the sum is the probability.
     """
@@ -246,7 +249,8 @@ class HeadManifest:
         """Return the network, untrained; raises ValueError where it cannot find objects of the channels."""
         if self.form == 'detections' and tuple(self.channels) != CHANNELS:
             raise ValueError(f'{len(self.channels)} channels; expected the {len(CHANNELS)} of questions')
-        return find_sensor(self.kind).heads[self.form].network(self.channels, **self.shape)
+        network: HeadNetwork = find_sensor(self.kind).networks[self.form](self.channels, **self.shape)
+        return network
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,7 +351,7 @@ def read_manifest(folder: Path) -> HeadManifest:
     lists = {name: tuple(map(tuple, content[name])) for name in ('channels', 'known')
              if content.get(name) is not None}
     manifest = HeadManifest(**{**content, **lists, 'calibration': tuple(content.get('calibration', ()))})
-    kinds = {name: sensor.heads for name, sensor in sensors().items() if sensor.heads}
+    kinds = {name: sensor.networks for name, sensor in sensors().items() if sensor.networks}
     if (manifest.schema, manifest.sectors) != (SCHEMA, SECTORS) or manifest.kind not in kinds:
         raise WeightsError(f'head {folder} is of schema {manifest.schema}, kind {manifest.kind!r} and '
                            f'{manifest.sectors} sectors; this package reads {SCHEMA}, {", ".join(kinds)} '

@@ -108,6 +108,8 @@ class Sensor:
     detection_head: training of heads that find single objects; None: there are none.
     detects: options of an encoder that gives a token for each object that its option ``detector`` finds;
         empty: there is none.
+    other_heads: networks of heads of further forms, which `mpnp pretrain` does not train: form ->
+        ((channels, **shape) -> the network, untrained).
     reads_like: name of shipped links that count what its tokens count, such as ``objects``; the fusion node
         reads it with a copy of them where no links in use fit its tokens.
     """
@@ -125,6 +127,7 @@ class Sensor:
     head: HeadTraining | None = None
     detection_head: HeadTraining | None = None
     detects: Mapping[str, Any] = field(default_factory=dict)
+    other_heads: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     reads_like: str = ''
 
     @property
@@ -132,6 +135,11 @@ class Sensor:
         """Return the training of its heads by their form, see HeadManifest.form."""
         forms = {'sectors': self.head, 'detections': self.detection_head}
         return {form: training for form, training in forms.items() if training is not None}
+
+    @property
+    def networks(self) -> dict[str, Callable[..., Any]]:
+        """Return what makes the untrained network of each form of its heads."""
+        return {**{form: training.network for form, training in self.heads.items()}, **self.other_heads}
 
 
 def sensors() -> dict[str, Sensor]:

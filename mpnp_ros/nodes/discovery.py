@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO, CLOUD = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2'
+IMU = 'sensor_msgs/msg/Imu'
 TRANSPORTS = {IMAGE: 'raw', COMPRESSED: 'compressed'}
 
 
@@ -168,6 +169,21 @@ def find_clouds(kind: str, topics: Iterable[Topic], namespace: str = '/',
     chosen = sorted([name for name in clouds if not words(name, namespace) & _DERIVED] or clouds)
     return [FoundSensor(name, topic) for name, topic in
             zip(_unique_names(chosen, namespace, named or {}, kind), chosen, strict=True)]
+
+
+def find_imus(topics: Iterable[Topic], namespace: str = '/') -> list[FoundSensor]:
+    """Return the IMUs, the likeliest first.
+
+    One of its own comes before that of a camera or LiDAR, which may turn, and filtered readings, which have
+    an orientation, before raw ones.
+    """
+    def rank(name: str) -> tuple[object, ...]:
+        said = words(name, namespace)
+        return bool(said & (_DEPTH_CAMERA | _LIDAR)), 'raw' in said, len(name), name
+
+    ordered = sorted((topic.name for topic in below(topics, namespace) if topic.type == IMU), key=rank)
+    return [FoundSensor(name, topic) for name, topic in
+            zip(_unique_names(ordered, namespace, {}, 'imu'), ordered, strict=True)]
 
 
 def info_topic(image_topic: str, existing: Collection[str] = ()) -> str:

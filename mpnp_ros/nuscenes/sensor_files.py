@@ -1,14 +1,19 @@
-"""Sensor files of nuScenes: LiDAR sweeps (``.pcd.bin``), radar sweeps (``.pcd``) and images (JPEG, PNG)."""
+"""Sensor files of nuScenes: LiDAR sweeps (``.pcd.bin``), radar sweeps (``.pcd``), images (JPEG, PNG), and
+the IMU of the CAN bus expansion (JSON).
+"""
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.files import mistaken
+from mpnp_ros.files import mistaken, read_json
+from mpnp_ros.nuscenes.schema import LATEST
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring')
@@ -29,6 +34,23 @@ OWN_RADIUS = 1.0
 """Metres from the LiDAR within which stacked sweeps have no points, as these are of the vehicle itself."""
 
 END_OF_JPEG = b'\xff\xd9'
+
+INERTIAL = {'q': 4, 'rotation_rate': 3, 'linear_accel': 3}
+"""Fields of a reading of the IMU, and their numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class InertialFile:
+    """Readings of a scene's IMU, in its order.
+
+    stamps_ns: int64 [N].  orientation: [N, 4] (w, x, y, z).  rotation: [N, 3] radians/second.
+    acceleration: [N, 3] metres/second^2, with gravity.
+    """
+
+    stamps_ns: np.ndarray
+    orientation: np.ndarray
+    rotation: np.ndarray
+    acceleration: np.ndarray
 
 
 def read_sensor_file(path: Path) -> bytes:
@@ -130,3 +152,30 @@ def read_image(reading: SensorReading) -> bytes:
                            f'{reading.size[0]} x {reading.size[1]}, and so does the calibration; use the '
                            'original file, or change width, height and camera_intrinsic')
     return data
+
+
+def read_inertial(path: Path) -> InertialFile:
+    """Return the readings of a file of the IMU.  Raises DatasetError if it is absent or damaged."""
+    again = 'unpack the CAN bus expansion again'
+
+    def nanoseconds(utime: Any) -> int:
+        if isinstance(utime, bool) or int(utime) != utime or not 0 <= utime < LATEST:
+            raise ValueError
+        return int(utime) * 1000
+
+    def numbers(values: Any, count: int) -> list[float]:
+        if len(values) != count or not np.isfinite(values).all():
+            raise ValueError
+        return [float(value) for value in values]
+
+    rows = read_json(path, 'CAN bus file', again, DatasetError)
+    try:
+        if not isinstance(rows, list):
+            raise TypeError
+        stamps = np.array([nanoseconds(row['utime']) for row in rows], np.int64)
+        columns = [np.array([numbers(row[name], count) for row in rows]).reshape(-1, count)
+                   for name, count in INERTIAL.items()]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise DatasetError(f'CAN bus file {path} is damaged: not every row has utime and '
+                           f'{", ".join(INERTIAL)} as finite numbers; {again}') from None
+    return InertialFile(stamps, *columns)

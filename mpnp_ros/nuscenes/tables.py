@@ -164,7 +164,17 @@ class NuScenes:
             radars={c: reading for c, reading in sorted(readings.items()) if reading.modality == 'radar'},
             objects=self._objects(token, ego_pose), annotated=self.has_annotations(scene),
             history=partial(self._history, token),
+            imu=self._inertial(scene['name'], sample['timestamp'] * 1000, ego_pose),
         )
+
+    def inertial_file(self, scene: str) -> Path:
+        """Return the path at which the CAN bus expansion has the readings of a scene's IMU."""
+        return self.root / 'can_bus' / f'{scene}_ms_imu.json'
+
+    def _inertial(self, scene: str, stamp_ns: int, ego_pose: Transform) -> SensorReading | None:
+        path = self.inertial_file(scene)
+        base = Transform(np.eye(3), np.zeros(3))
+        return SensorReading('IMU', 'imu', path, stamp_ns, True, base, ego_pose) if path.is_file() else None
 
     def files(self, scene: Record | str, key_frames_only: bool = False) -> Iterator[tuple[Record, Path]]:
         """Yield the sensor record and path of the sensor files of a scene, whether or not they exist."""

@@ -78,6 +78,7 @@ class KeyFrame:
     annotated: False if its scene has no annotations; empty objects then have no meaning.
     history: returns the readings of a channel before that of this moment, as recorded, newest first.
     seen_by: sensors that see each of its objects; empty: it has all objects that are annotated.
+    imu: the file with the readings of its whole scene, of the CAN bus expansion; None: there is none.
     """
 
     token: str
@@ -93,6 +94,7 @@ class KeyFrame:
     annotated: bool = True
     history: Callable[[str], Iterator[SensorReading]] = no_history
     seen_by: tuple[str, ...] = ()
+    imu: SensorReading | None = None
 
     @property
     def is_night(self) -> bool:

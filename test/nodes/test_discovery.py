@@ -8,10 +8,12 @@ from mpnp_ros.nodes.discovery import (
     CLOUD,
     COMPRESSED,
     IMAGE,
+    IMU,
     Topic,
     equals,
     find_cameras,
     find_clouds,
+    find_imus,
     find_lidars,
     info_topic,
     sensor_name,
@@ -190,6 +192,20 @@ def test_radars():
     assert [(radar.name, radar.topic) for radar in find_clouds('radar', graph(
         cloud='/radar/front/points /radar/front/tracks /velodyne_points'))] == [
             ('front', '/radar/front/points')]
+
+
+@pytest.mark.parametrize(('topics', 'expected'), [
+    ('/imu', ['/imu']),
+    ('/imu/data_raw /imu/data', ['/imu/data', '/imu/data_raw']),
+    ('/camera/imu /ouster/imu /vectornav/imu/data', ['/vectornav/imu/data', '/camera/imu', '/ouster/imu']),
+    ('', [])])
+def test_imus(topics, expected):
+    """Its own before that of a camera or LiDAR; filtered before raw."""
+    inside = [Topic(name, IMU) for name in topics.split()]
+    assert [imu.topic for imu in find_imus([*BAG, *inside])] == expected
+    assert find_imus([*inside, *graph(raw='/imu/image_raw')], '/robot') == []
+    named = [imu.name for imu in find_imus(inside)]
+    assert len(set(named)) == len(named) and (named[:1] in ([], ['imu']) or 'vectornav' in topics)
 
 
 @pytest.mark.parametrize(('topic', 'name'), [

@@ -34,7 +34,7 @@ from mpnp_world.sensors.rig import CAMERAS, RADARS
 pytestmark = pytest.mark.ros
 ENDPOINTS = (*OF_ROBOT, *OF_WORLD)
 NAMESPACE = '/table'
-TOKENS = {'tokens/camera', 'tokens/detections', 'tokens/lidar', 'tokens/radar'}
+TOKENS = {'tokens/camera', 'tokens/detections', 'tokens/imu', 'tokens/lidar', 'tokens/radar'}
 FILLED_IN = {
     ('fusion', 'tokens/<modality>'): TOKENS,
     ('adaptation', 'tokens/<modality>'): TOKENS,
@@ -43,6 +43,7 @@ FILLED_IN = {
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('camera_encoder', '<points_topic>'): {'lidar_top'},
     ('camera_encoder', '<odometry_topic>'): {'odom'},
+    ('imu_encoder', '<topic>'): {'imu'},
     ('lidar_encoder', '<topic>'): {'lidar_top'},
     ('lidar_encoder', '<odometry_topic>'): {'odom'},
     ('radar_encoder', '<topic>'): {'radar_front'},
@@ -95,13 +96,13 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_detector, bag):
                            'publish_objects': VISION},
         'lidar_encoder': {'encoder.backbone': 'polar', 'encoder.head': 'lidar-objects-driving-world',
                           'topic': 'lidar_top', 'publish_objects': VISION},
-        'radar_encoder': {'radars': ['radar_front']},
+        'radar_encoder': {'radars': ['radar_front']}, 'imu_encoder': {'topic': 'imu'},
         **({'detections_encoder': {'topic': 'detections', 'type': 'boxes'}} if VISION else {}),
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, **({'world': {'paused': True}} if RAYS else {})}
     for node, values in parameters.items():
         module_ros.start(' '.join(node_program(node)), namespace=NAMESPACE, parameters=values)
-    for node in ('fusion', 'camera_encoder', 'lidar_encoder', 'radar_encoder',
+    for node in ('fusion', 'camera_encoder', 'imu_encoder', 'lidar_encoder', 'radar_encoder',
                  *(['detections_encoder'] if VISION else [])):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
@@ -137,8 +138,8 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
             and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'detections_encoder', 'lidar_encoder', 'radar_encoder',
-                                  'fusion', 'adaptation', 'replay', 'world'])
+@pytest.mark.parametrize('node', ['camera_encoder', 'detections_encoder', 'imu_encoder', 'lidar_encoder',
+                                  'radar_encoder', 'fusion', 'adaptation', 'replay', 'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):
     end = time.monotonic() + 20  # until the node and all of its names have been discovered

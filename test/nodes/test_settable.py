@@ -17,7 +17,7 @@ from mpnp_ros.msg import Question
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2, PointField
 
 from mpnp_ros.bags.messages import message_types
 from mpnp_ros.detection.detections import Detections
@@ -27,7 +27,8 @@ from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
 from mpnp_ros.options import Change
 
-ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'detections', 'lidar', 'radar')}
+ENCODERS = {f'{sensor}_encoder': node_class(sensor)
+            for sensor in ('camera', 'detections', 'imu', 'lidar', 'radar')}
 OPTIONS = {**{name: node.OPTIONS for name, node in ENCODERS.items()}, 'fusion': fusion.PARAMETERS,
            'adaptation': adaptation.PARAMETERS, 'replay': replay.PARAMETERS}
 MANAGED = {**ENCODERS, 'fusion': fusion.FusionNode}
@@ -56,7 +57,7 @@ def make(tiny_camera, tiny_lm_folder, ros_harness, tmp_path):
         writer.write(text, 1, types.serialize_cdr(types.types['std_msgs/msg/String']('a'), text.msgtype))
     on = {'encoder.device': 'cpu', 'encoder.dtype': 'float32', 'threads': 1}
     tiny = {'camera_encoder': {**tiny_camera, 'threads': 1}, 'lidar_encoder': on, 'radar_encoder': on,
-            'detections_encoder': {'threads': 1},
+            'detections_encoder': {'threads': 1}, 'imu_encoder': {'threads': 1},
             'fusion': {'llm': str(tiny_lm_folder), 'device': 'cpu', 'dtype': 'float32', 'threads': 1,
                        'links': [''], 'link_store': ''},
             'replay': {'bag': str(bag)}, 'world': {'width': 32, 'height': 18}}
@@ -129,6 +130,26 @@ def base_of(node):
     return asked[0]
 
 
+def readings_of(node, seconds=4):
+    """The inputs that an IMU submits, one reading each second."""
+    submitted = []
+    node.submit = submitted.extend
+    for second in range(seconds):
+        message = Imu()
+        message.header.stamp.sec = 1000 + second
+        node._receive('imu', message)
+    node._buffer.clear()
+    return submitted
+
+
+def imu_base_of(node):
+    """The frame in which an IMU is mounted."""
+    asked = []
+    node.mounts = SimpleNamespace(pose=lambda name, frame, base, otherwise: asked.append(base), destroy=int)
+    node.part(Input('/imu', 'imu', Imu(), 0., 0.))
+    return asked[0]
+
+
 def finished(node):
     """The objects of an empty message."""
     return node._finished(Input('/detections', 'front', CameraInfo(), 0., 0.),
@@ -177,6 +198,9 @@ OBSERVED = {
     ('camera_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
     ('camera_encoder', 'rectified'): calibration_of,
     ('camera_encoder', 'points_slop'): slop_of,
+    ('imu_encoder', 'base_frame'): imu_base_of,
+    ('imu_encoder', 'sensor'): lambda node: readings_of(node)[0].source,
+    ('imu_encoder', 'period'): lambda node: (readings_of(node), node._due_ns)[1],
     ('lidar_encoder', 'base_frame'): base_of,
     ('lidar_encoder', 'sensor'): source_of,
     ('radar_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
@@ -224,7 +248,7 @@ def test_what_waits_for_a_transition_is_read_in_it(make, name, monkeypatch):
 
     monkeypatch.setattr(options, '__getattribute__', recorded)
     node = make(name, **{'camera_encoder': {'cameras': ['front']}, 'radar_encoder': {'radars': ['front']},
-                         'lidar_encoder': {'topic': '/points'},
+                         'lidar_encoder': {'topic': '/points'}, 'imu_encoder': {'topic': '/imu'},
                          'detections_encoder': {'detectors': ['front']}}.get(name, {}))
     waiting = [entry for entry in parameters(name) if entry.change in (Change.CONFIGURE, Change.ACTIVATE)]
     read.clear()
@@ -305,6 +329,8 @@ def test_what_is_set_before_configuring_is_what_is_configured(make):
     ('camera_encoder', {'cameras': ['the front']}, ['image_topic of the front', 'not a topic name']),
     ('camera_encoder', {'health.luminance': [40., 40.]}, ['health.luminance', 'two different numbers']),
     ('camera_encoder', {'health.luminance': [40.]}, ['health.luminance', 'two different numbers']),
+    ('imu_encoder', {'topic': 'the imu'}, ['topic', 'not a topic name']),
+    ('imu_encoder', {'health.gravity': [1., 1.]}, ['health.gravity', 'two different numbers']),
     ('lidar_encoder', {'encoder.sectors': 18}, ['encoder.sectors is 18', 'multiple of 4']),
     ('lidar_encoder', {'encoder.fov_up': -40.}, ['encoder.fov_up is -40.0', 'fov_down']),
     ('lidar_encoder', {'topic': 'the points'}, ['topic', 'not a topic name']),

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import EgoState, Scenery, WorldState
-from mpnp_world.sensors.imu import GRAVITY, RATE, inertial_readings, odometry, reading_numbers
+from mpnp_world.sensors.imu import (
+    BUMP_EVERY,
+    BUMP_SECONDS,
+    GRAVITY,
+    RATE,
+    bump,
+    inertial_readings,
+    odometry,
+    reading_numbers,
+    road_vibration,
+)
 
 NOWHERE = Scenery((), ())
 
@@ -48,7 +58,7 @@ def test_readings_integrate_to_the_odometry() -> None:
 
 
 def test_a_mass_feels_gravity_the_bend_and_the_throttle() -> None:
-    """Means over six seconds; the spread is that of the noise."""
+    """Means over six seconds."""
     states = drive(6.0, 0.1)
     readings = [reading for before, after in zip(states, states[1:], strict=False)
                 for reading in inertial_readings(before, after)]
@@ -57,8 +67,34 @@ def test_a_mass_feels_gravity_the_bend_and_the_throttle() -> None:
     assert acceleration[:, 0].mean() == pytest.approx(1.2, abs=0.08)
     assert (acceleration[:, 1] - 0.25 * speeds).mean() == pytest.approx(0.0, abs=0.08)
     assert acceleration[:, 2].mean() == pytest.approx(GRAVITY, abs=0.08)
-    assert acceleration[:, 2].std() == pytest.approx(0.03, rel=0.25)
     assert np.mean([reading.rotation_rate[2] for reading in readings]) == pytest.approx(0.25, abs=0.005)
+
+
+def test_a_standing_car_shakes_little_and_a_fast_one_more() -> None:
+    """Noise and engine at rest; the body and the wheels grow with speed, across the vertical less."""
+    def spread(speed: float) -> np.ndarray:
+        return np.std([road_vibration(8, number / RATE, speed) for number in range(700)], axis=0)
+
+    rest, slow, fast = spread(0.), spread(2.), spread(12.)
+    assert 0.005 < rest[5] < 0.04 and rest[:3].max() < 0.002
+    assert slow[5] / rest[5] > 2 and 1.5 < fast[5] / slow[5] < 10 and fast[5] < 1.5
+    assert fast[3:5].max() < fast[5] and fast[:2].max() < 0.1
+    standing = [WorldState(8, Conditions(), time, EgoState(0, 0, 0, 0), (), (), NOWHERE) for time in (0., 6.)]
+    acceleration = np.array([reading.acceleration for reading in inertial_readings(*standing)])
+    assert acceleration[:, 2].std() == pytest.approx(0.03, rel=0.25)
+
+
+def test_bumps_are_felt_by_a_moving_car_only() -> None:
+    """As long as they last, and as the seed has them."""
+    found = [bump(5, slot) for slot in range(40)]
+    assert 10 < sum(size > 0 for _, size in found) < 35
+    assert found == [bump(5, slot) for slot in range(40)] != [bump(6, slot) for slot in range(40)]
+    start, size = next(each for each in found if each[1])
+    during = np.linspace(start, start + BUMP_SECONDS, 20)
+    assert max(abs(road_vibration(5, time, 10.)[5]) for time in during) > size / 2
+    assert max(abs(road_vibration(5, time, 0.)[5]) for time in during) < 0.1
+    assert all(slot * BUMP_EVERY <= start <= (slot + 1) * BUMP_EVERY - BUMP_SECONDS
+               for slot, (start, _) in enumerate(found))
 
 
 def test_bias_is_of_the_scene_and_not_zero() -> None:

@@ -1,0 +1,1 @@
+"""The inertial measurement unit: own motion from rotation rates and accelerations."""
