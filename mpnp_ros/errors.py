@@ -33,6 +33,10 @@ class PointCloudError(MpnpError):
     """A point cloud message is malformed: missing fields, bad point_step or row_step, no points."""
 
 
+class AudioError(MpnpError):
+    """A message of sound cannot be read: compressed, of an unknown format or without one, no samples."""
+
+
 class DetectionsError(MpnpError):
     """A message of detected objects is malformed, or nothing tells where they are."""
 

@@ -27,7 +27,8 @@ from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
 from mpnp_ros.options import Change
 
-ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in ('camera', 'detections', 'lidar', 'radar')}
+ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in (
+    'audio', 'camera', 'detections', 'lidar', 'radar')}
 OPTIONS = {**{name: node.OPTIONS for name, node in ENCODERS.items()}, 'fusion': fusion.PARAMETERS,
            'adaptation': adaptation.PARAMETERS, 'replay': replay.PARAMETERS}
 MANAGED = {**ENCODERS, 'fusion': fusion.FusionNode}
