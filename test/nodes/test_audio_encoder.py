@@ -137,3 +137,18 @@ def test_compressed_sound_is_refused_with_the_remedy(ros):
     else:
         raise AssertionError(process.output)
     assert process.running
+
+
+@pytest.mark.world
+def test_the_world_is_heard_by_microphones_whose_places_are_on_tf(ros):
+    pytest.importorskip('embreex', reason='embreex is not installed: the world has no rays')
+    from mpnp_ros.modalities.audio.registration import SENSOR
+    tokens = ros.collect('/tokens/audio', ModalityTokens)
+    ros.start(MODULE, parameters=dict(SENSOR.source_parameters))
+    ros.start('mpnp_world.node', parameters={
+        'seed': 3, 'sensors': ['microphones'], 'key_frame_rate': 0.1,
+        'wait_for': list(SENSOR.source_topics)})
+    read = [from_message(message) for message in tokens.wait(3)]
+    assert all(each.frame_id == 'base_link' and each.quality > .9 and not each.concerns for each in read)
+    assert np.diff([each.stamp_ns for each in read]).min() >= .5 * SECOND
+    assert any(np.isfinite(each.azimuth).all() for each in read)

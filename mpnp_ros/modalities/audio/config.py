@@ -23,7 +23,7 @@ class AudioConfig(EncoderConfig):
     speed_of_sound: float = option(343.0, 'speed of sound in the air', unit='m/s', low=250, high=450,
                                    shapes_tokens=False)
     least_coherence: float = option(
-        0.15, 'how well the microphones must agree on a direction, 0 to 1; below, a token has none', low=0,
+        0.06, 'how well the microphones must agree on a direction, 0 to 1; below, a token has none', low=0,
         high=1, shapes_tokens=False)
 
     def check(self) -> Iterator[str]:

@@ -13,7 +13,7 @@ FRAME_SECONDS = 0.064
 """Length of the frames whose spectra are compared."""
 LOWEST, HIGHEST = 200.0, 7000.0
 """Frequencies in hertz that are compared."""
-WHITENING = 0.7
+WHITENING = 0.5
 """Power of the amplitude that is divided by: 1 is PHAT, by which quiet bins of noise count as the others."""
 AZIMUTHS = 360
 """Directions that are tried, all around at elevation 0."""
@@ -25,8 +25,9 @@ FLAT = 0.02
 class Direction:
     """Where a sound comes from.
 
-    azimuth: radians, counter-clockwise from +x.  coherence: how well the microphones agree with a plane wave
-    from there, about 0 (independent noise) to 1.
+    azimuth: radians, counter-clockwise from +x.  coherence: how much better the microphones agree with a
+    plane wave from there than from all directions on average, 0 to 1; about 0 for noise that is independent
+    at each microphone, and for noise from all around.
     """
 
     azimuth: float
@@ -64,12 +65,13 @@ def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_
     lead = towards @ (positions[first] - positions[second])[:, :2].T / speed_of_sound
     steer = np.exp(-2j * np.pi * lead[:, :, None] * frequency[kept])
     power = np.einsum('apf,pf->a', steer, mean).real / total
-    best = int(power.argmax())
+    best, mean_power = int(power.argmax()), float(power.mean())
     before, at, after = power[best - 1], power[best], power[(best + 1) % AZIMUTHS]
     bend = before - 2 * at + after
     shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
     angle = (best + shift) * (2 * np.pi / AZIMUTHS)
-    return Direction(float(np.arctan2(np.sin(angle), np.cos(angle))), float(np.clip(at, 0, 1)))
+    return Direction(float(np.arctan2(np.sin(angle), np.cos(angle))),
+                     float(np.clip((at - mean_power) / max(1e-9, 1 - mean_power), 0, 1)))
 
 
 def steered(samples: np.ndarray, rate: int, positions: np.ndarray, azimuth: float,

@@ -91,7 +91,11 @@ class AudioEncoder:
 
     def heard(self, samples: np.ndarray, rate: int) -> np.ndarray:
         """Return the probability that each channel is heard in samples [N], float32 [CHANNELS]."""
-        return np.where(self.known, self._calibration(self.raw(samples, rate)), 0).astype(np.float32)
+        return self.calibrated(self.raw(samples, rate))
+
+    def calibrated(self, raw: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities of those of :meth:`raw`, float32 [..., CHANNELS]."""
+        return np.where(self.known, self._calibration(raw), 0).astype(np.float32)
 
 
 def calibration_of(name: str) -> Calibration:

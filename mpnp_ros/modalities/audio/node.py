@@ -41,29 +41,30 @@ class AudioOptions(EncoderOptions):
     """Parameters of the audio encoder node."""
 
     topic: str = option(
-        '', 'topic of the sound; empty: the one that is published below the namespace of the node, messages '
-            'with stamps first', change=Change.CONFIGURE)
+        '', 'topic of the sound; empty: the one that is published below the namespace of the node, '
+            'messages with stamps first', change=Change.CONFIGURE)
     type: str = option(
         'auto', 'its messages; stamped: AudioDataStamped; plain: AudioData; raw: RawAudio; auto: what is '
                 'published', choices=('auto', *TYPES), change=Change.CONFIGURE)
     info_topic: str = option(
         '', 'topic of AudioInfo; empty: audio_info beside the sound', change=Change.CONFIGURE)
     sample_format: str = option(
-        '', 'format of the samples where no AudioInfo tells it', choices=('', *SAMPLES),
+        '', 'format of the samples; empty: as the messages or AudioInfo tell', choices=('', *SAMPLES),
         change=Change.CONFIGURE)
     rate: int = option(
-        0, 'samples per second where no AudioInfo tells it', unit='Hz', low=0, high=384000,
+        0, 'samples per second; 0: as the messages or AudioInfo tell', unit='Hz', low=0, high=384000,
         change=Change.CONFIGURE)
     microphones: int = option(
-        0, 'number of microphones where no AudioInfo tells it', low=0, high=64, change=Change.CONFIGURE)
+        0, 'number of microphones; 0: as the messages or AudioInfo tell', low=0, high=64,
+        change=Change.CONFIGURE)
     stamps: str = option(
         'auto', 'what the stamp of a message is the time of; auto: the first sample of RawAudio, and the '
-                'last one of the others, as audio_capture has it', choices=STARTS, change=Change.CONFIGURE)
+                'last one of the others, as audio_capture has it', choices=STARTS, change=Change.ACTIVATE)
     period: float = option(
-        0.5, 'time from token to token', unit='s', low=0.1, high=10.0, change=Change.LIVE)
+        0.5, 'time from token to token', unit='s', low=0.1, high=10.0, change=Change.ACTIVATE)
     gap: float = option(
         0.25, 'difference of stamps up to which messages follow each other without a gap', unit='s', low=0.0,
-        high=5.0, change=Change.CONFIGURE)
+        high=5.0, change=Change.ACTIVATE)
     positions: tuple[float, ...] = option(
         (), 'x y z of each microphone in base_frame; with them tokens have directions', unit='m', low=-100,
         high=100, change=Change.CONFIGURE)
@@ -78,15 +79,10 @@ class AudioOptions(EncoderOptions):
         for key in ('topic', 'info_topic'):
             if self[key] and (problem := topic_problem(key, self[key])):
                 yield problem
-        given = [bool(self[key]) for key in ('sample_format', 'rate', 'microphones')]
-        if any(given) and not all(given):
-            yield 'sample_format, rate and microphones describe a format together; give all three or none'
         if len(self.positions) % 3:
             yield f'positions has {len(self.positions)} numbers; give x y z of each microphone'
         if self.positions and self.frames:
             yield 'positions and frames both tell where the microphones are; give one of them'
-        if self.type != 'auto' and not self.topic:
-            yield f'type is {self.type!r}, but topic is empty; name the topic'
 
 
 class AudioNode(EncoderNode):
@@ -99,7 +95,8 @@ class AudioNode(EncoderNode):
         super().__init__()
         self._buffer: SoundBuffer | None = None
         self._waiting: list[Input] = []
-        self._due_ns = 0
+        self._due_ns = self._period_ns = 0
+        self._stamps = 'auto'
         self._info: Any = None
         self._latched: Any = None
         self._name = 'audio'
@@ -118,7 +115,8 @@ class AudioNode(EncoderNode):
         super().start()
         values = self.values
         self._buffer = SoundBuffer(values.encoder.window, values.gap)
-        self._info, self._due_ns = None, 0
+        self._info, self._due_ns, self._stamps = None, 0, values.stamps
+        self._period_ns = round(values.period * SECOND)
         if not self.discovers:
             self._read(values.topic, TYPES[values.type])
 
@@ -135,6 +133,8 @@ class AudioNode(EncoderNode):
         if self.values.topic:
             name = self.resolve_topic_name(self.values.topic)
             graph = [topic for topic in graph if topic.name == name]
+        if self.values.type != 'auto':
+            graph = [topic for topic in graph if topic.type == TYPES[self.values.type]]
         self._found.follow(graph, graph, {})
 
     def readable(self, graph: Sequence[Topic]) -> list[str]:
@@ -199,31 +199,34 @@ class AudioNode(EncoderNode):
             self.reject(item, error)
             return
         self._waiting.append(item)
-        period_ns = round(self.values.period * SECOND)
-        early = 0 < self._due_ns - buffer.end_ns < 2 * period_ns  # further apart: time has begun again
+        # Where they are further apart, time has begun again.
+        early = 0 < self._due_ns - buffer.end_ns < 2 * self._period_ns
         if not early and buffer.seconds >= LEAST:
             samples, missing = buffer.window(self.values.encoder.window)
             frame = AudioFrame(samples, buffer.rate, buffer.end_ns, missing=missing)
             items = tuple(Input(one.topic, one.source, frame, one.arrived, one.age) for one in self._waiting)
             self._waiting = []
-            self._due_ns = buffer.end_ns + period_ns
+            self._due_ns = buffer.end_ns + self._period_ns
             self.submit(items)
 
     def _add(self, buffer: SoundBuffer, sound: StampedSound, item: Input) -> None:
-        samples, rate = to_samples(sound.data, sound.told or self._format())
-        stamps = self.values.stamps
-        at_end = sound.at_end if stamps == 'auto' else stamps == 'end'
+        samples, rate = to_samples(sound.data, self._format(sound.told))
+        at_end = sound.at_end if self._stamps == 'auto' else self._stamps == 'end'
         lasts = samples.shape[1] * SECOND // rate
         chunk = AudioChunk(samples, rate, item.stamp_ns + (0 if at_end else lasts))
         before = buffer.seconds
         if not buffer.add(chunk) and before:
             self.diagnostics.count('interruptions')
 
-    def _format(self) -> SoundFormat | None:
+    def _format(self, told: SoundFormat | None) -> SoundFormat | None:
+        """Return the format of a message, by parameters, by the message itself, or by AudioInfo."""
         values = self.values
-        if values.rate:
-            return SoundFormat(values.sample_format, values.rate, values.microphones)
-        return from_info(self._info) if self._info is not None else None
+        given = values.sample_format, values.rate, values.microphones
+        if not all(given) and told is None and self._info is not None:
+            told = from_info(self._info)
+        if told is not None:
+            given = (given[0] or told.sample_format, given[1] or told.rate, given[2] or told.microphones)
+        return SoundFormat(*given) if all(given) else None
 
     def _positions(self, count: int) -> np.ndarray | None:
         """Return the places of the microphones, None where they are not known; the reason is a concern."""

@@ -40,8 +40,14 @@ def test_a_source_is_found_where_it_is(azimuth, seed, places):
 
 def test_independent_noise_has_no_direction_and_silence_neither():
     for seed in range(5):
-        assert find_direction(noise(seed, 4, 2 * RATE), RATE, SQUARE, SPEED).coherence < 0.15
+        assert find_direction(noise(seed, 4, 2 * RATE), RATE, SQUARE, SPEED).coherence < 0.03
     assert find_direction(np.zeros((4, RATE)), RATE, SQUARE, SPEED).coherence == 0
+
+
+def test_noise_from_all_around_has_no_direction():
+    around = sum(arriving(noise(number, 2 * RATE), azimuth, SQUARE)
+                 for number, azimuth in enumerate(np.linspace(-np.pi, np.pi, 48, endpoint=False)))
+    assert find_direction(around, RATE, SQUARE, SPEED).coherence < 0.06
 
 
 def test_turning_the_array_turns_the_direction():
