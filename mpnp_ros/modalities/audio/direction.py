@@ -17,6 +17,8 @@ WHITENING = 0.5
 """Power of the amplitude that is divided by: 1 is PHAT, by which quiet bins of noise count as the others."""
 AZIMUTHS = 360
 """Directions that are tried, all around at elevation 0."""
+MOST = 8
+"""Microphones that are compared with each other; of more, as many are drawn once and for all."""
 FLAT = 0.02
 """Metres; microphones that all lie closer to one line cannot tell its two sides apart."""
 
@@ -46,6 +48,9 @@ def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_
     samples: [M, N] at ``rate`` samples per second, M at least 3.  positions: [M, 3] metres.  speed_of_sound:
     metres/second.  A source is taken to be far away compared to the size of the array.
     """
+    if len(samples) > MOST:
+        drawn = np.random.default_rng(0).permutation(len(samples))[:MOST]
+        samples, positions = samples[drawn], positions[drawn]
     size = 1 << max(6, round(np.log2(FRAME_SECONDS * rate)))
     padded = np.pad(samples, ((0, 0), (0, max(0, size - samples.shape[1]))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::size // 2]
@@ -63,8 +68,10 @@ def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_
     towards = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
     # Seconds by which the first of each pair hears the sound earlier, [azimuths, pairs].
     lead = towards @ (positions[first] - positions[second])[:, :2].T / speed_of_sound
-    steer = np.exp(-2j * np.pi * lead[:, :, None] * frequency[kept])
-    power = np.einsum('apf,pf->a', steer, mean).real / total
+    power = np.zeros(AZIMUTHS)
+    for pair, spectrum in enumerate(mean):
+        power += (np.exp(-2j * np.pi * lead[:, pair, None] * frequency[kept]) @ spectrum).real
+    power /= total
     best, mean_power = int(power.argmax()), float(power.mean())
     before, at, after = power[best - 1], power[best], power[(best + 1) % AZIMUTHS]
     bend = before - 2 * at + after

