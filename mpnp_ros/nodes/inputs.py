@@ -34,7 +34,7 @@ _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIAB
 LOST = 0.05
 """Share of lost messages above which losses are reported."""
 _SENSOR_TYPES = re.compile(r'sensor_msgs/msg/(Image|Compressed|Camera|Point|Laser|MultiEcho)|Packet|livox|'
-                           r'velodyne|ouster|Image|vision_msgs|MarkerArray|[Dd]etect|Audio')
+                           r'velodyne|ouster|Image|vision_msgs|MarkerArray|[Dd]etect')
 """Messages of sensors, beside those whose type names a sensor of this package."""
 AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock."""
