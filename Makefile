@@ -42,7 +42,7 @@ $(VENV)/.%_msgs: $(VENV)/.packages requirements/wheel_targets.cmake $(wildcard r
 	  || { tail -30 build/$*_msgs.log; exit 1; }
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.tf2_msgs $(VENV)/.vision_msgs $(INTERFACES)
+$(VENV)/.installed: $(VENV)/.tf2_msgs $(VENV)/.vision_msgs $(VENV)/.audio_common_msgs $(VENV)/.foxglove_msgs $(INTERFACES)
 	@echo "Building the mpnp_ros messages (about a minute) ..."
 	$(PIP) install --no-build-isolation --no-deps -e .
 	touch $@

@@ -37,6 +37,10 @@ class ImuError(MpnpError):
     """Readings of an IMU are malformed: NaN, stamps that do not rise, too few."""
 
 
+class AudioError(MpnpError):
+    """A message of sound cannot be read: compressed, of an unknown format or without one, no samples."""
+
+
 class DetectionsError(MpnpError):
     """A message of detected objects is malformed, or nothing tells where they are."""
 

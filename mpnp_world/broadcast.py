@@ -1,7 +1,6 @@
 """Serialised messages of the world, on the same topics as a bag of one of its scenes.
 
-Topics, frames and messages are those of :mod:`~mpnp_ros.bags.writer`.  Microphones are not
-published, because common ROS messages do not carry raw sound with a stamp.
+Topics, frames and messages are those of :mod:`~mpnp_ros.bags.writer`; the sound of microphones is added.
 """
 from __future__ import annotations
 
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rosbags.typesys import get_types_from_msg
 
 from mpnp_ros.bags.messages import BASE_FRAME, MAP_FRAME, MessageFactory, message_types
 from mpnp_ros.nuscenes.sensor_files import LIDAR_FIELDS
+from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 from mpnp_world.dataset.frames import WorldFrame, WorldSweeps
@@ -21,11 +22,21 @@ from mpnp_world.dataset.writer import CHANNELS, extrinsics, jpeg, scaled_intrins
 from mpnp_world.scene.identity import SceneIdentity
 from mpnp_world.scene.state import WorldState
 from mpnp_world.sensors.imu import InertialReading
+from mpnp_world.sensors.microphones import SAMPLE_RATE, listen
+from mpnp_world.sensors.rig import MICROPHONES
 
 TRANSFORMS, ODOMETRY, IMU = 'tf2_msgs/msg/TFMessage', 'nav_msgs/msg/Odometry', 'sensor_msgs/msg/Imu'
 IMAGE, CAMERA_INFO = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
 CLOUD, MARKERS = 'sensor_msgs/msg/PointCloud2', 'visualization_msgs/msg/MarkerArray'
 QUESTIONS = 'mpnp_ros/msg/LabelledQuestions'
+SOUND, SOUND_INFO = 'audio_common_msgs/msg/AudioDataStamped', 'audio_common_msgs/msg/AudioInfo'
+SOUND_TOPIC, SOUND_INFO_TOPIC = '/microphones/audio_stamped', '/microphones/audio_info'
+SOUND_TYPES = {
+    'audio_common_msgs/msg/AudioData': 'uint8[] data',
+    SOUND: 'std_msgs/Header header\naudio_common_msgs/AudioData audio',
+    SOUND_INFO: 'uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\n'
+                'string coding_format'}
+"""Definitions of audio_common_msgs."""
 
 
 class Message(NamedTuple):
@@ -39,7 +50,7 @@ class Broadcast:
     """Makes the messages of a drive.
 
     start: of the drive, microseconds.
-    sensors: modalities to publish, keys of :data:`~mpnp_world.dataset.writer.CHANNELS`.
+    sensors: modalities to publish, keys of :data:`~mpnp_world.dataset.writer.CHANNELS`, and ``microphones``.
     questions: returns the labelled questions of a key frame.
     """
 
@@ -50,6 +61,9 @@ class Broadcast:
         self._size = size
         self._questions = questions
         self._types = message_types()
+        for name, definition in SOUND_TYPES.items():
+            self._types.register(get_types_from_msg(definition, name))
+        self._hears = 'microphones' in sensors
         self._make = MessageFactory(self._types)
         self._channels = {channel: modality for modality in CHANNELS if modality in sensors
                           for channel in CHANNELS[modality]}
@@ -63,6 +77,8 @@ class Broadcast:
             name = f'/{channel.lower()}'
             topics |= ({f'{name}/image_rect/compressed': IMAGE, f'{name}/camera_info': CAMERA_INFO}
                        if modality == 'camera' else {name: CLOUD})
+        if self._hears:
+            topics |= {SOUND_TOPIC: SOUND, SOUND_INFO_TOPIC: SOUND_INFO}
         return topics
 
     def enter(self, left_behind: float) -> None:
@@ -76,6 +92,9 @@ class Broadcast:
     def mounting(self) -> Message:
         """The static transforms of the sensors; latched."""
         frames = {channel.lower(): extrinsics(channel) for channel in sorted(self._channels)}
+        if self._hears:
+            frames |= {name.lower(): Transform(np.eye(3), np.array(place))
+                       for name, place in MICROPHONES.items()}
         return self._message('/tf_static', self._make.transforms(self.stamp_ns(0.), BASE_FRAME, frames))
 
     def motion(self, state: WorldState) -> Iterator[Message]:
@@ -89,6 +108,20 @@ class Broadcast:
         """The message of the IMU."""
         return self._message('/imu', self._make.imu(self.stamp_ns(reading.time), reading.orientation,
                                                     reading.rotation_rate, reading.acceleration))
+
+    def sound_info(self) -> Message:
+        """The format of the sound; latched."""
+        return self._message(SOUND_INFO_TOPIC, self._make.new(
+            SOUND_INFO, channels=len(MICROPHONES), sample_rate=SAMPLE_RATE, sample_format='S16LE',
+            bitrate=16 * SAMPLE_RATE * len(MICROPHONES), coding_format='WAVE'))
+
+    def sound(self, before: WorldState, after: WorldState) -> Message:
+        """What the microphones hear between two states; the stamp is that of the end."""
+        samples = np.round(listen(before, after) * 32767).astype('<i2')
+        data = np.frombuffer(samples.T.tobytes(), np.uint8)
+        return self._message(SOUND_TOPIC, self._make.new(
+            SOUND, header=self._make.header(self.stamp_ns(after.time), BASE_FRAME),
+            audio=self._make.new('audio_common_msgs/msg/AudioData', data=data)))
 
     def frame(self, frame: WorldFrame) -> Iterator[Message]:
         """Sensor data, boxes and labelled questions of a key frame."""

@@ -7,6 +7,7 @@ waits when it is ahead of time; on a machine that is too slow, time runs slower.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from mpnp_ros.nodes.diagnostics import OK
 from mpnp_ros.nodes.runtime import PlainNode, run_node
 from mpnp_ros.options import Change, Options, option
 from mpnp_ros.questions.generator import Scope, scene_questions
-from mpnp_world.broadcast import Broadcast, Message
+from mpnp_world.broadcast import SOUND_INFO_TOPIC, SOUND_TOPIC, Broadcast, Message
 from mpnp_world.dataset.frames import Sensors
 from mpnp_world.dataset.writer import CHANNELS
 from mpnp_world.scene.identity import LIGHTS, MAX_SEED, SLOT, WEATHERS, Conditions, SceneIdentity
@@ -57,7 +58,9 @@ class WorldOptions(Options):
         'messages on /clock, /odom and /tf per simulated second; the 100 readings of /imu are published with '
         'them', unit='Hz', low=1.0, high=100.0)
     sensors: tuple[str, ...] = option(
-        ('camera', 'lidar', 'radar'), 'sensors of the vehicle', choices=tuple(CHANNELS))
+        ('camera', 'lidar', 'radar', 'microphones'),
+        'sensors of the vehicle; microphones need audio_common_msgs, and cost nothing while nobody listens',
+        choices=(*CHANNELS, 'microphones'))
     sweeps: tuple[str, ...] = option(
         ('camera', 'lidar'),
         'those of the sensors that publish some time before each key frame as well, which shows what moves; '
@@ -101,6 +104,9 @@ ENDPOINTS = (
     Endpoint('world', PUBLISHES, '/imu', 'sensor_msgs/msg/Imu',
              '100 Hz, with bias, noise, vibrations and bumps',
              RELIABLE),
+    Endpoint('world', PUBLISHES, SOUND_TOPIC, 'audio_common_msgs/msg/AudioDataStamped',
+             'sound of the four microphones on the roof, 16 kHz, at `motion_rate`, to subscribers', RELIABLE),
+    Endpoint('world', PUBLISHES, SOUND_INFO_TOPIC, 'audio_common_msgs/msg/AudioInfo', 'its format', LATCHED),
     Endpoint('world', PUBLISHES, '/odom', 'nav_msgs/msg/Odometry', 'at `motion_rate`', RELIABLE),
     Endpoint('world', PUBLISHES, '/tf', 'tf2_msgs/msg/TFMessage', 'map to base_link, at `motion_rate`',
              RELIABLE),
@@ -146,14 +152,16 @@ class DrivingWorld(PlainNode):
         start = SceneIdentity(values.seed, self._conditions).start
         size = (values.width, values.height)
         scope = Scope(values.question_distance, values.question_points, values.question_anchors)
-        self._broadcast = Broadcast(start, values.sensors, size, partial(
+        names = tuple(name for name in values.sensors if name != 'microphones' or self._can_publish_sound())
+        self._broadcast = Broadcast(start, names, size, partial(
             scene_questions, seed=values.seed, per_kind=values.questions, scope=scope))
         self._topic_publishers = {}
         for topic, type_name in self._broadcast.topics.items():
             package, _, name = type_name.split('/')
             self._topic_publishers[topic] = self.create_publisher(
                 getattr(importlib.import_module(f'{package}.msg'), name), topic,
-                qos_profile(LATCHED) if topic in LATCHED_TOPICS else qos_profile(RELIABLE, 10))
+                qos_profile(LATCHED) if topic in (*LATCHED_TOPICS, SOUND_INFO_TOPIC)
+                else qos_profile(RELIABLE, 10))
         self._ticks = self.create_publisher(Clock, '/clock', qos_profile(SENSOR_DATA))
         self._pace = Pace(lambda: self._rate, lambda: self._paused)
         self._thread = threading.Thread(target=self._run, name='world', daemon=True)
@@ -184,6 +192,8 @@ class DrivingWorld(PlainNode):
         """The thread of the world: drive, and end the node with the error or without."""
         try:
             self._publish([self._broadcast.mounting()])
+            if SOUND_INFO_TOPIC in self._topic_publishers:
+                self._publish([self._broadcast.sound_info()])
             self._wait_for_subscribers()
             self.diagnostics.state(OK, 'driving')
             self._drive()
@@ -215,6 +225,8 @@ class DrivingWorld(PlainNode):
             self._ticks.publish(Clock(clock=from_nanoseconds(self._broadcast.stamp_ns(state.time))))
             self._publish(map(self._broadcast.inertial, inertial_readings(before, state)))
             self._publish(self._broadcast.motion(state))
+            if SOUND_TOPIC in self._topic_publishers and self.count_subscribers(SOUND_TOPIC):
+                self._publish([self._broadcast.sound(before, state)])
             if ticks % ticks_a_frame == first:
                 self._hold()
                 self._publish(self._broadcast.frame(sensors.perceive(state, index)))
@@ -225,6 +237,14 @@ class DrivingWorld(PlainNode):
             ticks += 1
         log = self.get_logger()  # type: ignore[no-untyped-call]  # rclpy does not annotate it
         log.info(f'the world ended after {values.duration:g} s')
+
+    def _can_publish_sound(self) -> bool:
+        """Return whether audio_common_msgs is installed."""
+        if importlib.util.find_spec('audio_common_msgs') is not None:
+            return True
+        self.diagnostics.warn('no microphones', 'audio_common_msgs is not installed, so the microphones are '
+                              'not published; install ros-<distribution>-audio-common-msgs')
+        return False
 
     def _hold(self) -> None:
         """Pause if ``hold`` is set, until ``paused`` is set to false."""

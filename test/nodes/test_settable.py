@@ -22,13 +22,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2, Point
 from mpnp_ros.bags.messages import message_types
 from mpnp_ros.detection.detections import Detections
 from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.modalities.audio.frames import AudioFrame
 from mpnp_ros.nodes import adaptation, fusion, replay
 from mpnp_ros.nodes.encoder import node_class
 from mpnp_ros.nodes.encoder_node import Input
 from mpnp_ros.options import Change
 
-ENCODERS = {f'{sensor}_encoder': node_class(sensor)
-            for sensor in ('camera', 'detections', 'imu', 'lidar', 'radar')}
+ENCODERS = {f'{sensor}_encoder': node_class(sensor) for sensor in (
+    'audio', 'camera', 'detections', 'imu', 'lidar', 'radar')}
 OPTIONS = {**{name: node.OPTIONS for name, node in ENCODERS.items()}, 'fusion': fusion.PARAMETERS,
            'adaptation': adaptation.PARAMETERS, 'replay': replay.PARAMETERS}
 MANAGED = {**ENCODERS, 'fusion': fusion.FusionNode}
@@ -42,7 +43,7 @@ OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'en
              'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
              'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6,
              'detectors': ['front'], 'classes': 'coco', 'calibration': [2.], 'encoder.calibration': [0., 1.],
-             'view': [-60., 60.]}
+             'view': [-60., 60.], 'positions': [0., 0., 1.]}
 """Another right value where any other is not right beside the defaults."""
 TAKEN = {'unconfigured': {Change.LIVE, Change.ACTIVATE, Change.CONFIGURE},
          'inactive': {Change.LIVE, Change.ACTIVATE}, 'active': {Change.LIVE}}
@@ -204,6 +205,7 @@ OBSERVED = {
     ('lidar_encoder', 'base_frame'): base_of,
     ('lidar_encoder', 'sensor'): source_of,
     ('radar_encoder', 'base_frame'): lambda node: node.frame(()).frame_id,
+    ('audio_encoder', 'base_frame'): lambda node: node.frame([AudioFrame(np.zeros((1, 1)), 1)]).frame_id,
     ('detections_encoder', 'base_frame'): lambda node: finished(node).frame_id,
     ('detections_encoder', 'rectified'): rectified_of,
     ('fusion', 'choices'): lambda node: node._question(Question(text='what?')).choices,

@@ -61,6 +61,6 @@ SENSOR = Sensor(
     endpoints=encoder_endpoints('imu', (
         ('<topic>', 'sensor_msgs/msg/Imu',
          'readings at 10 to 1000 Hz, with or without gravity and orientation'),
-    ), 'the IMU', 'one message for each period'),
+    ), 'the IMU', 'one message for each period'), reads_like='motion',
     dataset=DatasetReader(imu_frame, readings),
     other_heads={'motion': motion_network})

@@ -10,7 +10,9 @@ from mpnp_world.scene.identity import Conditions
 from mpnp_world.scene.state import EgoState, Scenery, WorldObject, WorldState
 from mpnp_world.sensors.microphones import (
     FULL_SCALE,
+    HORN_TONES,
     SAMPLE_RATE,
+    SIREN_PERIOD,
     SIREN_TONES,
     SPEED_OF_SOUND,
     STREET,
@@ -32,14 +34,19 @@ def ambulance(x: float, y: float, speed: float = 0.0) -> WorldObject:
     return WorldObject(2, 'ambulance', 'moving', x, y, 0.0, (6.0, 2.2, 2.6), speed, siren=True)
 
 
+def hooting(x: float, y: float, speed: float) -> WorldObject:
+    """A car that hoots while it drives."""
+    return WorldObject(2, 'sedan', 'moving', x, y, 0.0, (4.6, 1.9, 1.5), speed, horn=True)
+
+
 def honking(x: float, y: float, horn: bool = True) -> WorldObject:
     """A parked car."""
     return WorldObject(5, 'sedan', 'parked', x, y, 0.0, (4.6, 1.9, 1.5), horn=horn)
 
 
 def passing(start: float, end: float) -> np.ndarray:
-    """A siren at 20 m/s, 4 m to the left of a vehicle at rest, level with it at t = 4."""
-    return listen(*(moment(time, ambulance(20 * (time - 4), 4, 20)) for time in (start, end)))
+    """A horn at 20 m/s, 4 m to the left of a vehicle at rest, level with it at t = 4."""
+    return listen(*(moment(time, hooting(20 * (time - 4), 4, 20)) for time in (start, end)))
 
 
 def pitch(sound: np.ndarray) -> float:
@@ -50,23 +57,32 @@ def pitch(sound: np.ndarray) -> float:
 
 
 def shift(sound: np.ndarray) -> float:
-    """Pitch over that of the siren's nearest tone."""
+    """Pitch over that of the horn's nearest tone."""
     heard = pitch(sound)
-    return heard / min(SIREN_TONES, key=lambda tone: abs(tone - heard))
+    return heard / min(HORN_TONES, key=lambda tone: abs(tone - heard))
 
 
 @pytest.mark.parametrize('time, expected', [(1.0, 1 + 20 / SPEED_OF_SOUND), (6.5, 1 - 20 / SPEED_OF_SOUND)])
-def test_a_siren_that_passes_shifts_its_pitch(time: float, expected: float) -> None:
+def test_a_horn_that_passes_shifts_its_pitch(time: float, expected: float) -> None:
     """Higher as it comes, lower as it goes."""
     assert shift(passing(time, time + 0.5)[0]) == pytest.approx(expected, abs=0.004)
 
 
-def test_a_siren_at_rest_keeps_its_pitch_and_one_ahead_at_the_same_speed_too() -> None:
+def test_a_horn_at_rest_keeps_its_pitch_and_one_ahead_at_the_same_speed_too() -> None:
     """What counts is how fast the distance changes."""
-    still = listen(moment(1.0, ambulance(20, 4)), moment(1.5, ambulance(20, 4)))
-    convoy = listen(*(moment(time, ambulance(20 + 15 * time, 0, 15), speed=15) for time in (1.0, 1.5)))
+    still = listen(moment(1.0, hooting(20, 4, 0)), moment(1.5, hooting(20, 4, 0)))
+    convoy = listen(*(moment(time, hooting(20 + 15 * time, 0, 15), speed=15) for time in (1.0, 1.5)))
     assert shift(still[0]) == pytest.approx(1.0, abs=0.002)
     assert shift(convoy[0]) == pytest.approx(1.0, abs=0.002)
+
+
+def test_a_siren_wails_between_its_limits() -> None:
+    """Up and down, as its period says."""
+    heard = [pitch(listen(moment(time, ambulance(10, 4)), moment(time + 0.1, ambulance(10, 4)))[0])
+             for time in np.arange(0, SIREN_PERIOD, 0.1)]
+    assert min(heard) == pytest.approx(SIREN_TONES[0], abs=60)
+    assert max(heard) == pytest.approx(SIREN_TONES[1], abs=60)
+    assert np.abs(np.diff(heard)).max() < 100  # it glides
 
 
 def lag(earlier: np.ndarray, later: np.ndarray) -> int:

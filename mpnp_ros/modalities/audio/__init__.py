@@ -1,0 +1,1 @@
+"""Audio: the sound of any number of microphones to tokens of what is heard, and from where."""
