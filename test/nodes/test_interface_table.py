@@ -148,8 +148,8 @@ def seen(graph, node: str, kind: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize('node', ['audio_encoder', 'camera_encoder', 'detections_encoder', 'imu_encoder',
-                                  'lidar_encoder',
-                                  'radar_encoder', 'fusion', 'adaptation', 'replay', 'world'])
+                                  'lidar_encoder', 'radar_encoder', 'fusion', 'adaptation', 'replay',
+                                  'world'])
 @pytest.mark.parametrize('kind', [PUBLISHES, SUBSCRIBES, SERVES, CALLS])
 def test_names_and_types(graph, node, kind):
     end = time.monotonic() + 20  # until the node and all of its names have been discovered

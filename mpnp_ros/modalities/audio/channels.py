@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-CHANNELS = ('siren', 'horn', 'engine', 'tyres', 'speech', 'alarm')
+from mpnp_ros.questions.subjects import SOUND_CHANNELS
+
+CHANNELS = tuple(name for name, _ in SOUND_CHANNELS)
 """The values of a token of sound, in this order: the probability that each is heard."""
 
 CLASSES: Mapping[str, Sequence[str]] = {
