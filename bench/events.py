@@ -40,7 +40,7 @@ from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, RELATIONS
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import Answer, Status, UsedModality
 from mpnp_ros.serving.events import Event, EventKind, EventWatch
-from mpnp_ros.serving.memory import Moment, TokenMemory
+from mpnp_ros.serving.memory import RememberedMoment, TokenMemory
 from mpnp_ros.serving.past import PastInquiry, Recollection
 from mpnp_ros.serving.questions import Condition, Question
 from mpnp_ros.tokens import SECOND, ModalityTokens
@@ -103,7 +103,7 @@ class Episode:
 
 
 @dataclass
-class Score:
+class EventScore:
     """Sums over conditions.  delays: seconds from the beginning of an episode to its event."""
 
     told: int = 0
@@ -179,7 +179,7 @@ def episodes_of(held: Mapping[float, bool]) -> list[Episode]:
 
 
 @dataclass(frozen=True, eq=False)
-class Drive:
+class WatchedDrive:
     """A scene: tokens of the sensor and of the true objects, oldest first."""
 
     seen: tuple[ModalityTokens, ...]
@@ -191,14 +191,15 @@ class Drive:
         return (self.seen[-1].stamp_ns - self.seen[0].stamp_ns) / SECOND
 
 
-def drives(root: NuScenes, modality: str) -> Iterator[Drive]:
+def drives(root: NuScenes, modality: str) -> Iterator[WatchedDrive]:
     """Yield the scenes of a root, encoded."""
     encoder, truth = create_encoder(modality), TrueObjects(SCOPE)
     with progress('encoding', 'scene') as show:
         for number, scene in enumerate(root.scenes):
             show(number, len(root.scenes))
             frames = list(root.key_frames(scene))
-            yield Drive(tuple(encode(frame, encoder) for frame in frames), tuple(map(truth.encode, frames)))
+            yield WatchedDrive(tuple(encode(frame, encoder) for frame in frames),
+                               tuple(map(truth.encode, frames)))
 
 
 def make_method(tokens: ModalityTokens) -> Method:
@@ -221,7 +222,7 @@ def holds(meaning: Meaning, tokens: ModalityTokens) -> bool:
 
 
 def watch(
-    method: Method, drive: Drive, watched: Mapping[str, Meaning], scores: Mapping[str, Score]
+    method: Method, drive: WatchedDrive, watched: Mapping[str, Meaning], scores: Mapping[str, EventScore]
 ) -> list[float]:
     """Watch all conditions in a scene; returns the seconds of answering them about each frame."""
     asked = [method.prepare(text, CHOICES) for text in watched]
@@ -255,7 +256,7 @@ def watch(
     return seconds
 
 
-def recalled(method: Method, text: str, moments: Sequence[Moment]) -> Recollection:
+def recalled(method: Method, text: str, moments: Sequence[RememberedMoment]) -> Recollection:
     """Return the answer to a question about the past."""
     inquiry = PastInquiry(past_question(text), CHOICES, moments)
     while not inquiry.go_on(method):
@@ -263,13 +264,13 @@ def recalled(method: Method, text: str, moments: Sequence[Moment]) -> Recollecti
     return inquiry.future.result()
 
 
-def ask_past(method: Method, drive: Drive) -> Iterator[tuple[str, bool, bool]]:
+def ask_past(method: Method, drive: WatchedDrive) -> Iterator[tuple[str, bool, bool]]:
     """Yield the kind of each question about a scene, whether its answer is right, and whether a guess is.
 
     The guess is "yes" to whether something was there and the newest moment to when it was there for the last
     time.
     """
-    moments = [Moment(tokens.stamp_ns, {tokens.modality: tokens}) for tokens in drive.seen]
+    moments = [RememberedMoment(tokens.stamp_ns, {tokens.modality: tokens}) for tokens in drive.seen]
     newest = moments[-1].stamp_ns / SECOND
     for category in CATEGORIES:
         meaning = Meaning('exist', Description(category))
@@ -285,7 +286,7 @@ def ask_past(method: Method, drive: Drive) -> Iterator[tuple[str, bool, bool]]:
         yield 'more, fewer or as many as at first', said == _sign(after - before), after == before
 
 
-def memory_cost(method: Method, drive: Drive) -> tuple[float, float]:
+def memory_cost(method: Method, drive: WatchedDrive) -> tuple[float, float]:
     """Return the megabytes of an hour of memory, and the hours that are asked in a minute of one core."""
     memory = TokenMemory(math.inf, sys.maxsize)
     for tokens in drive.seen:
@@ -353,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     drove = list(drives(NuScenes(options.root), options.modality))
     method, watched = make_method(drove[0].seen[0]), conditions()
-    scores = {name: Score() for name in SETTINGS}
+    scores = {name: EventScore() for name in SETTINGS}
     past: dict[str, list[tuple[bool, bool]]] = {}
     seconds: list[float] = []
     with progress('watching', 'scene') as show:

@@ -176,7 +176,7 @@ class SensorPublishers:
         return publish
 
 
-class Subject:
+class MeasuredNode:
     """A node in its own process and a client of its life cycle."""
 
     def __init__(self, kind: str, parameters: Mapping[str, object], node: Any) -> None:
@@ -233,7 +233,7 @@ def run(kind: str, parameters: Mapping[str, object], cycles: int,
 
     report, every = Report(kind), max(1, cycles // SHOWN)
     with ros_session(NAMESPACE) as node, ExitStack() as stack:
-        subject = Subject(kind, parameters, node)
+        subject = MeasuredNode(kind, parameters, node)
         stack.callback(subject.close)
         sensors = SensorPublishers(node, kind)
         stack.callback(sensors.close)

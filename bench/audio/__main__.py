@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bench.audio.arrays import SNRS, DirectionScore, measure_directions
-from bench.audio.clips import ChannelScore, Clips, alarms_by_label, read_clips, score_clips
+from bench.audio.clips import Clips, SoundScore, alarms_by_label, read_clips, score_clips
 from bench.audio.drive import AUDIBLE, DriveScore, measure_drive
 from bench.audio.synthetic import MAKERS, RATE, windows
 from bench.common.page import markdown_table
@@ -99,7 +99,7 @@ def measure(given: argparse.Namespace) -> None:
         given.page.with_suffix('.json').write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
 
 
-def clip_part(weights: str, folder: str, clips: Clips, scores: Sequence[ChannelScore]) -> str:
+def clip_part(weights: str, folder: str, clips: Clips, scores: Sequence[SoundScore]) -> str:
     """Return the tables of recorded clips."""
     def percent(*values: float) -> list[str]:
         return [f'{100 * value:.1f}' for value in values]

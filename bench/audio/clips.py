@@ -36,7 +36,7 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class ChannelScore:
+class SoundScore:
     """Scores of one channel.
 
     ap: average precision against all other clips, with its 95 % interval over sources.  chance: that of a
@@ -82,7 +82,7 @@ def read_clips(root: Path, encoder: AudioEncoder) -> Clips:
                  encoder.calibrated(given))
 
 
-def score_clips(clips: Clips) -> Iterator[ChannelScore]:
+def score_clips(clips: Clips) -> Iterator[SoundScore]:
     """Yield the scores of every channel that the clips have."""
     for channel, label in LABELS.items():
         if label not in clips.labels:
@@ -95,7 +95,7 @@ def score_clips(clips: Clips) -> Iterator[ChannelScore]:
         def measure(rows: np.ndarray, truth: np.ndarray = truth, heard: np.ndarray = heard) -> float:
             return average_precision(truth[rows], heard[rows])
 
-        yield ChannelScore(
+        yield SoundScore(
             channel, int(truth.sum()), average_precision(truth, heard), *interval(clips.sources, measure),
             share, average_precision(truth[fair], heard[fair]), float(said[truth].mean()),
             float(said[fair & ~truth].mean()), calibration_error(truth[fair], heard[fair]),

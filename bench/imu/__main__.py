@@ -25,7 +25,7 @@ import torch
 
 from bench.common.page import RESULTS, markdown_table
 from bench.common.program import exit_code, program_parser
-from bench.imu.drives import Drive, cobra_drive, robot_drive, world_drive
+from bench.imu.drives import ImuDrive, cobra_drive, robot_drive, world_drive
 from bench.imu.measuring import NAMES, GroupResult, bump_precision, live_windows, measured
 from bench.imu.training import TrainingPlan, trained, training_windows
 from bench.imu.windows import Window, plain_window, random_part, varied_window
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code('imu', lambda: train(options) if options.command == 'train' else measure(options))
 
 
-def parts_of(drive: Drive, numbers: Sequence[int]) -> list[tuple[float, float]]:
+def parts_of(drive: ImuDrive, numbers: Sequence[int]) -> list[tuple[float, float]]:
     """Return start and end of some parts of a drive; neighbouring parts are joined."""
     end = float(drive.times[-1])
     spans: list[tuple[float, float]] = []
@@ -159,7 +159,7 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, list[Window], bool
             yield f'{bag.stem}, mounting known', list(live_windows(drive, whole, 1.0, True)), False
 
 
-def slower(drive: Drive, step: int) -> Drive:
+def slower(drive: ImuDrive, step: int) -> ImuDrive:
     """Return a drive with every n-th reading, as a slower IMU without a filter would give."""
     return replace(drive, times=drive.times[::step], rotation=drive.rotation[::step],
                    acceleration=drive.acceleration[::step])

@@ -30,7 +30,7 @@ STILL = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Drive:
+class ImuDrive:
     """A drive.
 
     times: [N] seconds, of readings: rotation, acceleration [N, 3], orientation [N, 4] (w, x, y, z) or None.
@@ -84,7 +84,7 @@ def classes(truth: np.ndarray) -> np.ndarray:
     return found
 
 
-def cobra_drive(bag: Path) -> Drive:
+def cobra_drive(bag: Path) -> ImuDrive:
     """Read the drive of the PyPI package ``pntos-cobra-datasets-ros``: a car for 43 minutes.
 
     bag: its .db3 file.  The reference is its inertial navigation system: speed, and the direction of the
@@ -115,11 +115,11 @@ def cobra_drive(bag: Path) -> Drive:
     turning = -np.gradient(direction, reference)
     turning[(speed < MOVING) & (speed > STILL)] = np.nan
     turning[speed <= STILL] = 0.0
-    return Drive('cobra', times[kept], values[:, 3:], values[:, :3], None, np.diag([1.0, -1.0, -1.0]),
+    return ImuDrive('cobra', times[kept], values[:, 3:], values[:, :3], None, np.diag([1.0, -1.0, -1.0]),
                  reference, speed, turning)
 
 
-def robot_drive(bag: Path, imu: str, odometry: str, mount: Sequence[float] | None = None) -> Drive:
+def robot_drive(bag: Path, imu: str, odometry: str, mount: Sequence[float] | None = None) -> ImuDrive:
     """Read a drive from a ROS 1 or ROS 2 bag with sensor_msgs/Imu and nav_msgs/Odometry.
 
     mount: yaw, pitch and roll of the IMU in radians, as of static_transform_publisher; None: not known.
@@ -152,12 +152,12 @@ def robot_drive(bag: Path, imu: str, odometry: str, mount: Sequence[float] | Non
     turned = None
     if mount is not None:
         turned = np.linalg.multi_dot(list(rotation_matrices(np.diag(mount)[:, ::-1])))
-    return Drive(bag.stem, readings[:, 0] - begin, readings[:, 1:4], readings[:, 4:7],
+    return ImuDrive(bag.stem, readings[:, 0] - begin, readings[:, 1:4], readings[:, 4:7],
                  None if absent else readings[:, 7:11], turned, states[:, 0] - begin, states[:, 1],
                  states[:, 2])
 
 
-def world_drive(seed: int, seconds: float = 60.0, step: float = 0.1) -> Drive:
+def world_drive(seed: int, seconds: float = 60.0, step: float = 0.1) -> ImuDrive:
     """Return a drive of the simulated world's vehicle, in whose axes the IMU lies."""
     world = World(seed, reach=1.0)
     states = [world.state()]
@@ -171,7 +171,7 @@ def world_drive(seed: int, seconds: float = 60.0, step: float = 0.1) -> Drive:
     reference = np.array([state.time for state in states])
     felt = np.interp(begins, reference, speed) > BUMP_SPEED / 2
     heading = np.unwrap([state.ego.yaw for state in states])
-    return Drive(f'world {seed}', np.array([reading.time for reading in readings]),
+    return ImuDrive(f'world {seed}', np.array([reading.time for reading in readings]),
                  np.array([reading.rotation_rate for reading in readings]),
                  np.array([reading.acceleration for reading in readings]), None, np.eye(3), reference, speed,
                  np.gradient(heading, reference), begins[felt])

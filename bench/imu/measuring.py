@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.imu.drives import UNTOLD, Drive, classes
+from bench.imu.drives import UNTOLD, ImuDrive, classes
 from bench.imu.windows import LONGEST, Window, plain_window
 from mpnp_ros.modalities.imu.channels import PACES, SPEEDS, TURNS
 from mpnp_ros.modalities.imu.encoder import SURE_ENOUGH
@@ -66,8 +66,8 @@ class GroupResult:
                 'confusion': self.confusion.tolist()}
 
 
-def live_windows(drive: Drive, parts: Sequence[tuple[float, float]], every: float = 2.0, mounted: bool = False
-                 ) -> Iterator[Window]:
+def live_windows(drive: ImuDrive, parts: Sequence[tuple[float, float]], every: float = 2.0,
+                 mounted: bool = False) -> Iterator[Window]:
     """Yield the windows that a node would see: every so many seconds, all readings of the last LONGEST
     seconds.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.imu.drives import UNTOLD, Drive, classes
+from bench.imu.drives import UNTOLD, ImuDrive, classes
 from bench.imu.windows import Window, random_part, varied_window
 from mpnp_ros.modalities.imu.network import MotionNetwork, MotionScores, inputs_of
 
@@ -37,7 +37,7 @@ class TrainingPlan:
     seed: int = 0
 
 
-def training_windows(drive: Drive, parts: Sequence[tuple[float, float]], worlds: Sequence[Drive],
+def training_windows(drive: ImuDrive, parts: Sequence[tuple[float, float]], worlds: Sequence[ImuDrive],
                      plan: TrainingPlan, workers: int = 1,
                      show: Callable[[int, int], None] = lambda done, whole: None) -> list[Window]:
     """Return varied windows of parts of a drive, and of drives in the world; the same for any `workers`."""
@@ -52,7 +52,7 @@ def training_windows(drive: Drive, parts: Sequence[tuple[float, float]], worlds:
     return windows
 
 
-def _training_window(drive: Drive, parts: Sequence[tuple[float, float]], worlds: Sequence[Drive],
+def _training_window(drive: ImuDrive, parts: Sequence[tuple[float, float]], worlds: Sequence[ImuDrive],
                      plan: TrainingPlan, place: int) -> Window:
     random = np.random.default_rng([plan.seed, place])
     source, span = drive, list(parts)

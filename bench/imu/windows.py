@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.imu.drives import Drive
+from bench.imu.drives import ImuDrive
 from mpnp_ros.modalities.imu.axes import LevelMotion, heading, level_axes, level_motion
 from mpnp_ros.modalities.imu.channels import BUMP_SPAN
 from mpnp_ros.modalities.imu.features import MotionFeatures, Vibrations, combined, vibrations
@@ -30,13 +30,13 @@ CLEAR_JOLT = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Features of S seconds and the true motion in each, [S, 4] as of Drive.truth."""
+    """Features of S seconds and the true motion in each, [S, 4] as of ImuDrive.truth."""
 
     features: MotionFeatures
     truth: np.ndarray
 
 
-def plain_window(drive: Drive, start: float, end: float, mounted: bool = False,
+def plain_window(drive: ImuDrive, start: float, end: float, mounted: bool = False,
                  gravity: str = 'auto') -> Window:
     """Return a window as it was recorded; mounted: with the known mounting of the IMU."""
     frame = drive.frame(start, end)
@@ -56,7 +56,7 @@ def random_part(parts: Sequence[tuple[float, float]], random: np.random.Generato
     return begin, begin + length
 
 
-def varied_window(drive: Drive, start: float, end: float, random: np.random.Generator) -> Window:
+def varied_window(drive: ImuDrive, start: float, end: float, random: np.random.Generator) -> Window:
     """Return a varied window of a drive."""
     frame, bumped = _bumpy(drive, drive.frame(start, end), random)
     frame = _another_imu(frame, drive.mount if drive.mount is not None else np.eye(3), random)
@@ -74,12 +74,12 @@ def varied_window(drive: Drive, start: float, end: float, random: np.random.Gene
     return Window(combined(motion, shaking, heading(frame, motion)), truth)
 
 
-def _ends(drive: Drive, end: float, rows: int) -> np.ndarray:
+def _ends(drive: ImuDrive, end: float, rows: int) -> np.ndarray:
     newest = drive.times[np.searchsorted(drive.times, end, 'right') - 1]
     return newest - np.arange(rows)[::-1]
 
 
-def _bumpy(drive: Drive, frame: ImuFrame, random: np.random.Generator) -> tuple[ImuFrame, np.ndarray]:
+def _bumpy(drive: ImuDrive, frame: ImuFrame, random: np.random.Generator) -> tuple[ImuFrame, np.ndarray]:
     """Add bumps to a third of the drives without a reference of bumps; returns their times too."""
     if drive.bumps is not None or drive.mount is None or random.random() > 0.35:
         return frame, np.zeros(0)

@@ -192,9 +192,8 @@ class AsyncRobot:
 
         asked = Question(text=question, choices=list(choices), on_change=True, condition=Condition(
             answers=list(answers), begin=begin, end=end, hold=hold))
-        async with aclosing(
-            self._stand(asked, self.timeout if timeout is None else timeout, once=True)
-        ) as heard:
+        timeout = self.timeout if timeout is None else timeout
+        async with aclosing(self._stand(asked, timeout, once=True)) as heard:
             async for message in heard:
                 if isinstance(message, Event):
                     yield message
@@ -212,11 +211,8 @@ class AsyncRobot:
         from mpnp_ros.msg import Question as QuestionMessage
 
         asks = bool(question.text)
-        question.id, question.standing, question.lease = (
-            f'mpnp-{uuid.uuid4().hex[:8]}' if asks else '',
-            True,
-            LEASE,
-        )
+        question.id = f'mpnp-{uuid.uuid4().hex[:8]}' if asks else ''
+        question.standing, question.lease = True, LEASE
         messages: asyncio.Queue[Answer | Event] = asyncio.Queue()
         put = into(messages)
 
@@ -256,9 +252,7 @@ class AsyncRobot:
             self._listeners.discard(listen)
             if renewing is not None:
                 renewing.cancel()
-                publisher.publish(
-                    QuestionMessage(id=question.id, standing=True)
-                )  # its text is empty: withdrawn
+                publisher.publish(QuestionMessage(id=question.id, standing=True))  # without text: withdrawn
                 await asyncio.to_thread(publisher.wait_for_all_acked, Duration(seconds=DEPARTURE))
 
     async def ask_past(self, text: str, choices: Sequence[str] = (), *, window: float = 0.,

@@ -15,11 +15,8 @@ from mpnp_ros.errors import QuestionError
 MINUTE, HOUR = 60., 3600.
 UNITS = {'s': 1., 'sec': 1., 'second': 1., 'min': MINUTE, 'minute': MINUTE, 'h': HOUR, 'hour': HOUR}
 NUMBERS = {
-    word: number
-    for number, word in enumerate(
-        ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten']
-    )
-} | {'a': 1, 'an': 1, 'half a': 0.5}
+    'zero': 0, 'one': 1, 'two': 2, 'three': 3, 'four': 4, 'five': 5, 'six': 6, 'seven': 7, 'eight': 8,
+    'nine': 9, 'ten': 10, 'a': 1, 'an': 1}
 RECENT = 5.
 """Seconds over which something comes closer."""
 _AMOUNT = rf'(?P<number>\d+(?:\.\d+)?|half an?|{"|".join(NUMBERS)})'

@@ -13,7 +13,7 @@ from mpnp_ros.tokens import SECOND, ModalityTokens
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class RememberedMoment:
     """The tokens of one moment by modality.  stamp_ns: sensor stamp of the first of them, nanoseconds."""
 
     stamp_ns: int
@@ -33,7 +33,7 @@ class TokenMemory:
         """Duration and interval: seconds; a duration of 0 keeps nothing, of inf everything."""
         self._duration, self._interval = duration * SECOND, interval * SECOND
         self._most_bytes, self._bytes = most_bytes, 0
-        self._moments: deque[Moment] = deque()
+        self._moments: deque[RememberedMoment] = deque()
         self._lock = threading.Lock()
 
     def remember(self, tokens: ModalityTokens) -> None:
@@ -46,11 +46,11 @@ class TokenMemory:
                 self._moments.clear()
                 self._bytes = 0
             if not self._moments or stamp >= self._moments[-1].stamp_ns + self._interval:
-                self._moments.append(Moment(stamp, {kept.modality: kept}))
+                self._moments.append(RememberedMoment(stamp, {kept.modality: kept}))
             elif stamp > self._moments[-1].stamp_ns - self._interval:
                 newest = self._moments.pop()
                 self._bytes -= _size(newest.tokens.get(kept.modality))
-                self._moments.append(Moment(newest.stamp_ns, {**newest.tokens, kept.modality: kept}))
+                self._moments.append(replace(newest, tokens={**newest.tokens, kept.modality: kept}))
             else:
                 return
             self._bytes += _size(kept)
@@ -59,7 +59,7 @@ class TokenMemory:
                 if not self._moments:
                     break
 
-    def moments(self) -> tuple[Moment, ...]:
+    def moments(self) -> tuple[RememberedMoment, ...]:
         """Return all moments, oldest first."""
         with self._lock:
             return tuple(self._moments)

@@ -19,7 +19,7 @@ from mpnp_ros.questions.past import PastQuestion, Wanted
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
 from mpnp_ros.serving.answers import CANCELLED
 from mpnp_ros.serving.coverage import not_known
-from mpnp_ros.serving.memory import Moment
+from mpnp_ros.serving.memory import RememberedMoment
 from mpnp_ros.tokens import SECOND
 
 YES_NO, NUMBERS = ('no', 'yes'), tuple(map(str, range(MAX_COUNT + 1)))
@@ -68,7 +68,7 @@ class PastInquiry:
     cancelled, empty if it was not.
     """
 
-    def __init__(self, asked: PastQuestion, choices: Sequence[str], moments: Sequence[Moment],
+    def __init__(self, asked: PastQuestion, choices: Sequence[str], moments: Sequence[RememberedMoment],
                  on_progress: Callable[[int], None] = lambda count: None, window: float = math.inf) -> None:
         """on_progress: called with the number of moments asked so far; must not wait.
 
@@ -110,11 +110,12 @@ class PastInquiry:
 
 @dataclass(frozen=True)
 class _Told:
-    moment: Moment
+    moment: RememberedMoment
     reply: Reply
 
 
-def recall(method: Method, asked: PastQuestion, choices: Sequence[str], moments: Sequence[Moment]) -> Asking:
+def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
+           moments: Sequence[RememberedMoment]) -> Asking:
     """Answer a question about the past from moments, oldest first.
 
     choices: answers of a present question other than whether something is there.
@@ -150,7 +151,7 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str], moments:
     return _told_words(asked, told, newest)
 
 
-def _backwards(moments: Sequence[Moment]) -> Iterator[list[Moment]]:
+def _backwards(moments: Sequence[RememberedMoment]) -> Iterator[list[RememberedMoment]]:
     """Yield moments in batches, newest first."""
     reverse = list(reversed(moments))
     for start in range(0, len(reverse), BATCH):
@@ -194,7 +195,7 @@ def _when(span: Span, newest: int) -> str:
     return f'from {in_words(first)} ago to {f"{in_words(last)} ago" if last else "now"}'
 
 
-def _closer(method: Method, asked: PastQuestion, moments: list[Moment]) -> Asking:
+def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
     """Whether the nearest such thing has come closer: it is looked for within growing distances."""
     questions = [method.prepare(f'Is there a {asked.text} within {metres} m?', YES_NO) for metres in NEAREST]
     first = method.answer(questions[-1], moments[-1].tokens)
@@ -236,7 +237,7 @@ def _distance(within: Sequence[float]) -> float:
     return expected / before
 
 
-def _changed(method: Method, asked: PastQuestion, moments: list[Moment]) -> Asking:
+def _changed(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
     """Which sorts of things are more or fewer than at the beginning."""
     questions = {name: method.prepare(f'How many {_plural(name)} are there?', NUMBERS) for name in CATEGORIES}
     then, now = ([_number(reply) for reply in _ask_all(method, questions.values(), moment)]
@@ -252,7 +253,7 @@ def _changed(method: Method, asked: PastQuestion, moments: list[Moment]) -> Aski
     return Recollection(span.answer, (span,), 2)
 
 
-def _ask_all(method: Method, questions: Iterable[AskedQuestion], moment: Moment) -> list[Reply]:
+def _ask_all(method: Method, questions: Iterable[AskedQuestion], moment: RememberedMoment) -> list[Reply]:
     asked = list(questions)
     return method.answer_batch(asked, [moment.tokens] * len(asked))
 

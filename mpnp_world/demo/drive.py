@@ -91,7 +91,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Event:
+class DriveEvent:
     """An event noticed or caused by the system.  seconds: since the start of the drive.
 
     kind: state (of a modality, in `text` as 'lidar healthy'), decision, stage (of an adaptation), links (a
@@ -139,7 +139,7 @@ class Drive:
 
     phases: Sequence[Phase]
     moments: list[DriveMoment] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[DriveEvent] = field(default_factory=list)
     adaptations: list[Costs] = field(default_factory=list)
     skipped: int = 0
 
@@ -185,7 +185,7 @@ class Vehicle(Protocol):
     def ask(self, question: LabelledQuestion, guess: str) -> Exchange:
         """Ask about the current key frame."""
 
-    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+    def news(self, start: float) -> tuple[list[DriveEvent], list[Costs]]:
         """Return events since the start of the drive, and finished adaptations.
 
         start: seconds of the monotonic clock, the origin of event times.
@@ -221,12 +221,12 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], questions: int, maj
     """
     drive, chooser, start = Drive(phases), Chooser(majority), time.monotonic()
     total = sum(phase.share for phase in phases)
-    own: list[Event] = []
+    own: list[DriveEvent] = []
     for place in range(len(phases)):
         phase = drive.phases[place]
         vehicle.enter(phase)
         view.entered(phase)
-        own.append(Event(time.monotonic() - start, 'phase', phase.title))
+        own.append(DriveEvent(time.monotonic() - start, 'phase', phase.title))
         before = len(drive.adaptations)
         while True:
             frame = vehicle.next_frame(phase.sensors)
@@ -243,7 +243,7 @@ def drive_through(vehicle: Vehicle, phases: Sequence[Phase], questions: int, maj
             adapted = phase.adapts and has_adapted(drive, phase, vehicle)
             given_up = phase.adapts and not adapted and is_given_up(drive, phase, before)
             if given_up:
-                own.append(Event(time.monotonic() - start, 'given up', vehicle.decision))
+                own.append(DriveEvent(time.monotonic() - start, 'given up', vehicle.decision))
                 drive.phases = [*drive.phases[:place + 1], *(
                     replace(later, title=later.without or later.title) for later in drive.phases[place + 1:])]
             drive.events = sorted([*own, *events], key=lambda event: event.seconds)

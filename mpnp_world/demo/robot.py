@@ -26,7 +26,7 @@ from mpnp_ros.errors import NotAnsweringError
 from mpnp_ros.node_names import WORLD
 from mpnp_ros.questions.generator import LabelledQuestion
 from mpnp_ros.questions.vocabulary import ANSWERS
-from mpnp_world.demo.drive import BOTH, Costs, Event, Phase, Sight
+from mpnp_world.demo.drive import BOTH, Costs, DriveEvent, Phase, Sight
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -109,10 +109,11 @@ class Diary:
         with self._lock:
             return [self._senses[name] for name in sorted(self._senses)]
 
-    def events(self, start: float) -> list[Event]:
+    def events(self, start: float) -> list[DriveEvent]:
         """Return all events since ``start``, in seconds from there."""
         with self._lock:
-            return [Event(note.at - start, note.kind, note.text) for note in self._notes if note.at >= start]
+            return [DriveEvent(note.at - start, note.kind, note.text)
+                    for note in self._notes if note.at >= start]
 
     def adaptations(self) -> list[Costs]:
         """Return the finished adaptations."""
@@ -348,7 +349,7 @@ class LiveVehicle:
         details = [f'{sense.modality}: {sense.detail}' for sense in self.diary.senses if sense.detail]
         return '; '.join(filter(None, [answer.error, *details])) or 'the fusion node gives no reason'
 
-    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+    def news(self, start: float) -> tuple[list[DriveEvent], list[Costs]]:
         """Return the events since ``start`` and the finished adaptations."""
         return self.diary.events(start), self.diary.adaptations()
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.cli.output import from_to, macs, megabytes, seconds
-from mpnp_world.demo.drive import Costs, Drive, DriveMoment, Event, Phase, sensors
+from mpnp_world.demo.drive import Costs, Drive, DriveEvent, DriveMoment, Phase, sensors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,7 @@ class PlainView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: set[Event] = set()
+        self._told: set[DriveEvent] = set()
         self._ended = 0
 
     def __enter__(self) -> PlainView:
@@ -207,7 +207,7 @@ def figures(costs: Costs) -> str:
             f'{from_to(costs.start_accuracy, costs.accuracy)}, {macs(costs.macs)}, {megabytes(costs.memory)}')
 
 
-def happened(event: Event) -> str:
+def happened(event: DriveEvent) -> str:
     """An event in words."""
     if event.kind in ('state', 'links'):
         name, what = event.text.split()

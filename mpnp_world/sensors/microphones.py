@@ -41,7 +41,7 @@ STREAM = 6
 
 
 @dataclass(frozen=True)
-class _Source:
+class _SoundSource:
     """A waveform at a place that moves linearly during the interval.
 
     places: x, y, z at the beginning and end, metres, world frame; levels: at both, pascals at 1 m.  shift:
@@ -81,7 +81,7 @@ def sample_number(seconds: float) -> int:
     return math.ceil(seconds * SAMPLE_RATE - 1e-5)
 
 
-def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np.ndarray) -> np.ndarray:
+def _arriving(source: _SoundSource, ears: np.ndarray, times: np.ndarray, progress: np.ndarray) -> np.ndarray:
     """The sound pressure of a source, pascals [microphones, samples].  ears: places of the microphones.
 
     The delay follows the distance at reception instead of emission.  This avoids jumps when a source changes
@@ -99,7 +99,7 @@ def _arriving(source: _Source, ears: np.ndarray, times: np.ndarray, progress: np
     return level * fading / np.maximum(distance, NEAREST) * played
 
 
-def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
+def _sources(before: WorldState, after: WorldState) -> Iterator[_SoundSource]:
     """The sources near the ego vehicle; those present in only one state fade."""
     earlier, later = ({thing.identity: thing for thing in state.objects} for state in (before, after))
     for identity in sorted(earlier.keys() | later.keys()):
@@ -110,7 +110,8 @@ def _sources(before: WorldState, after: WorldState) -> Iterator[_Source]:
                       for place, ego in zip(places, (before.ego, after.ego), strict=True))
         for waveform, begin in levels[0].items():
             if is_near and (begin or levels[1][waveform]):
-                yield _Source(waveform, (places[0], places[1]), (begin, levels[1][waveform]), 1.37 * identity)
+                yield _SoundSource(waveform, (places[0], places[1]), (begin, levels[1][waveform]),
+                                   1.37 * identity)
 
 
 def _levels(thing: WorldObject | None) -> dict[str, float]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.events import Episode, Score, _said_change, conditions, episodes_of
+from bench.events import Episode, EventScore, _said_change, conditions, episodes_of
 from mpnp_ros.questions.past import past_question
 from mpnp_ros.serving.events import Event, EventKind
 from mpnp_ros.serving.questions import Question
@@ -20,7 +20,7 @@ def test_episodes_are_runs():
 
 
 def test_a_score_counts_right_events_and_found_episodes():
-    score = Score()
+    score = EventScore()
     told = [event(kind, second) for kind, second in (
         (EventKind.BEGINS, 2.), (EventKind.ENDS, 4.), (EventKind.BEGINS, 20.), (EventKind.LOST, 21.))]
     score.add(told, [Episode(1., 5.), Episode(10., 10.5), Episode(30., 40.)], 3600.)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.imu import __main__ as program
-from bench.imu.drives import UNTOLD, Drive, classes, cobra_drive, robot_drive
+from bench.imu.drives import UNTOLD, ImuDrive, classes, cobra_drive, robot_drive
 from bench.imu.measuring import GroupResult, live_windows, measured
 from bench.imu.training import TrainingPlan, loss_of, trained
 from bench.imu.windows import plain_window, random_part, varied_window
@@ -32,7 +32,7 @@ def drive():
     push = np.stack([np.gradient(speed, times), speed * turning, np.full(4000, GRAVITY)], 1) + shaking
     rotation = np.stack([0 * times, 0 * times, turning], 1) + 0.05 * shaking
     mount = np.diag([1.0, -1.0, -1.0])
-    return Drive('test', times, rotation @ mount, push @ mount, None, mount, times, speed, turning)
+    return ImuDrive('test', times, rotation @ mount, push @ mount, None, mount, times, speed, turning)
 
 
 def test_classes_have_the_borders_of_the_channels():
@@ -156,7 +156,7 @@ def test_the_page_has_the_figures_and_the_commands(tmp_path):
 
 
 def test_parts_do_not_overlap(drive):
-    whole = program.parts_of(Drive(**{**drive.__dict__, 'times': np.arange(2600.0)}), range(9))
+    whole = program.parts_of(ImuDrive(**{**drive.__dict__, 'times': np.arange(2600.0)}), range(9))
     assert whole == [(0.0, 2599.0)]
     numbers = [*program.TRAINING, *program.VALIDATION, *program.TEST]
     assert sorted(numbers) == list(range(9))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.questions import Reply
 from mpnp_ros.questions.past import PastQuestion, Wanted, past_question
-from mpnp_ros.serving.memory import Moment, TokenMemory
+from mpnp_ros.serving.memory import RememberedMoment, TokenMemory
 from mpnp_ros.serving.past import BATCH, NEAREST, PastInquiry, Recollection, in_words
 from mpnp_ros.serving.questions import Question
 from mpnp_ros.tokens import SECOND
@@ -56,9 +56,9 @@ class Method:
 @pytest.fixture(scope='module')
 def remembered(tokens):
     """Makes moments of one second, whose camera holds each of some values."""
-    def make(*values: float) -> list[Moment]:
-        return [Moment(second * SECOND, {'camera': tokens('camera', value, stamp_ns=second * SECOND)})
-                for second, value in enumerate(values)]
+    def make(*values: float) -> list[RememberedMoment]:
+        seen = [tokens('camera', value, stamp_ns=second * SECOND) for second, value in enumerate(values)]
+        return [RememberedMoment(frame.stamp_ns, {'camera': frame}) for frame in seen]
 
     return make
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_told_says_why(remembered):
 
 
 def test_moments_without_tokens_that_links_read_are_left_out(remembered, tokens):
-    deaf = Moment(9 * SECOND, {'lidar': tokens('lidar')})
+    deaf = RememberedMoment(9 * SECOND, {'lidar': tokens('lidar')})
     assert answered(Method(), WHETHER, [*remembered(1., 0.), deaf]).text == '1 s ago'
 
 

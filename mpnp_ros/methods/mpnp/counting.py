@@ -60,7 +60,7 @@ class Counts(NamedTuple):
         return self if rows is None or len(self.numbers) == 1 else Counts(*(part[rows] for part in self))
 
 
-class Aim(NamedTuple):
+class ProbeAim(NamedTuple):
     """What a probe counts: sectors, reach and sort as in Counted."""
 
     probe: int
@@ -297,7 +297,8 @@ class CountingPooling(nn.Module):
         self._kept: WeakKeyDictionary[QuestionStates, tuple[int, torch.Tensor]] = WeakKeyDictionary()
         self._readings: MutableMapping[torch.Tensor, tuple[int, tuple[Reading, Wishes]]] = (
             WeakTensorKeyDictionary())
-        self._kept_aims: MutableMapping[torch.Tensor, tuple[int, list[list[Aim]]]] = WeakTensorKeyDictionary()
+        self._kept_aims: MutableMapping[torch.Tensor, tuple[int, list[list[ProbeAim]]]] = (
+            WeakTensorKeyDictionary())
         self._tensors: tuple[torch.Tensor, ...] = ()
 
     def measure(self, questions: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -381,7 +382,7 @@ class CountingPooling(nn.Module):
                          none[row][aim.probe], covered[row][aim.probe]) for aim in aims]
                 for row, aims in enumerate(self._aims(asked))]
 
-    def _aims(self, asked: torch.Tensor) -> list[list[Aim]]:
+    def _aims(self, asked: torch.Tensor) -> list[list[ProbeAim]]:
         """Return what the first probes of each question count, without those that count the same again."""
         weights = self._version()
         version, aims = self._kept_aims.get(asked, (-1, None))
@@ -397,7 +398,7 @@ class CountingPooling(nn.Module):
                 sort = sort_of([names[channel] for channel in masks[row, probe].nonzero()[0]], names)
                 if not any((sectors == other.sectors).all() and sort == other.sort for other in own):
                     beyond = (~within[row, probe]).nonzero()[0]
-                    own.append(Aim(probe, sectors, EDGES[beyond[0]] if len(beyond) else math.inf, sort))
+                    own.append(ProbeAim(probe, sectors, EDGES[beyond[0]] if len(beyond) else math.inf, sort))
         self._kept_aims[asked] = weights, aims
         return aims
 

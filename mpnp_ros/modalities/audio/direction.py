@@ -24,7 +24,7 @@ FLAT = 0.02
 
 
 @dataclass(frozen=True)
-class Direction:
+class SoundDirection:
     """Where a sound comes from.
 
     azimuth: radians, counter-clockwise from +x.  coherence: how much better the microphones agree with a
@@ -42,7 +42,8 @@ def spans_plane(positions: np.ndarray) -> bool:
     return len(flat) >= 3 and float(np.linalg.svd(flat, compute_uv=False)[1]) > FLAT
 
 
-def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_of_sound: float) -> Direction:
+def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray,
+                   speed_of_sound: float) -> SoundDirection:
     """Return the direction of the strongest source.
 
     samples: [M, N] at ``rate`` samples per second, M at least 3.  positions: [M, 3] metres.  speed_of_sound:
@@ -62,7 +63,7 @@ def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_
     weight = np.maximum(np.abs(cross), 1e-30) ** -WHITENING
     total = (np.abs(cross) * weight).sum()
     if not total > 0:
-        return Direction(0.0, 0.0)
+        return SoundDirection(0.0, 0.0)
     mean = (cross * weight).sum(1)
     azimuth = np.arange(AZIMUTHS) * (2 * np.pi / AZIMUTHS)
     towards = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
@@ -77,7 +78,7 @@ def find_direction(samples: np.ndarray, rate: int, positions: np.ndarray, speed_
     bend = before - 2 * at + after
     shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
     angle = (best + shift) * (2 * np.pi / AZIMUTHS)
-    return Direction(float(np.arctan2(np.sin(angle), np.cos(angle))),
+    return SoundDirection(float(np.arctan2(np.sin(angle), np.cos(angle))),
                      float(np.clip((at - mean_power) / max(1e-9, 1 - mean_power), 0, 1)))
 
 

@@ -25,7 +25,7 @@ LEVEL, GREATEST_GAIN = 0.1, 40.0
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class SoundCalibration:
     """Scale and bias, [CHANNELS] each, of the logits of a classifier (Platt scaling)."""
 
     scale: np.ndarray
@@ -98,9 +98,9 @@ class AudioEncoder:
         return np.where(self.known, self._calibration(raw), 0).astype(np.float32)
 
 
-def calibration_of(name: str) -> Calibration:
+def calibration_of(name: str) -> SoundCalibration:
     """Return the calibration of a classifier that the package has; none for another classifier."""
     text = resources.files('mpnp_ros').joinpath('data/sounds.yaml').read_text('utf-8')
     given = yaml.safe_load(text).get(name, {})
     pairs = np.array([given.get(channel, (1.0, 0.0)) for channel in CHANNELS], np.float64)
-    return Calibration(pairs[:, 0], pairs[:, 1])
+    return SoundCalibration(pairs[:, 0], pairs[:, 1])

@@ -210,7 +210,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
             return value, place
 
 
-class _Table:
+class _FlatTable:
     """A table of a FlatBuffers file."""
 
     def __init__(self, data: bytes, place: int) -> None:
@@ -228,15 +228,15 @@ class _Table:
         place, count = self._vector(field)
         return np.frombuffer(self._data, kind, count, place)
 
-    def table(self, field: int) -> _Table | None:
+    def table(self, field: int) -> _FlatTable | None:
         """Return a table, None where it is absent."""
         place = self._field(field)
-        return _Table(self._data, place + self._offset(place)) if place else None
+        return _FlatTable(self._data, place + self._offset(place)) if place else None
 
-    def tables(self, field: int) -> list[_Table]:
+    def tables(self, field: int) -> list[_FlatTable]:
         """Return a vector of tables."""
         place, count = self._vector(field)
-        return [_Table(self._data, entry + self._offset(entry))
+        return [_FlatTable(self._data, entry + self._offset(entry))
                 for entry in range(place, place + 4 * count, 4)]
 
     def _field(self, field: int) -> int:
@@ -257,7 +257,7 @@ class _Table:
 
 def _tflite_layers(data: bytes) -> Iterator[Weights]:
     """Yield the layers of a TFLite model (tensorflow/lite/schema/schema.fbs), the last one at the end."""
-    model = _Table(data, struct.unpack_from('<I', data, 0)[0])
+    model = _FlatTable(data, struct.unpack_from('<I', data, 0)[0])
     codes = [max(code.number(0, 'b'), code.number(3, 'i')) for code in model.tables(1)]
     graph, buffers = model.tables(2)[0], model.tables(4)
     tensors = graph.tables(0)
@@ -280,7 +280,7 @@ def _tflite_layers(data: bytes) -> Iterator[Weights]:
         yield last
 
 
-def _tensor(tensor: _Table, buffers: list[_Table]) -> np.ndarray:
+def _tensor(tensor: _FlatTable, buffers: list[_FlatTable]) -> np.ndarray:
     """Return the constant values of a tensor, float32."""
     values = buffers[tensor.number(2, 'I')].array(0, np.uint8).view(KINDS[tensor.number(1, 'b')])
     values = values.reshape(tensor.array(0, '<i4')).astype(np.float32)

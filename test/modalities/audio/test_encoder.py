@@ -7,7 +7,7 @@ import pytest
 from mpnp_ros.errors import AudioError, ConfigurationError, WeightsError
 from mpnp_ros.modalities.audio.channels import CHANNELS
 from mpnp_ros.modalities.audio.config import AudioConfig
-from mpnp_ros.modalities.audio.encoder import AudioEncoder, Calibration
+from mpnp_ros.modalities.audio.encoder import AudioEncoder, SoundCalibration
 from mpnp_ros.modalities.audio.frames import AudioFrame
 from mpnp_ros.modalities.registry import create_encoder
 
@@ -94,11 +94,11 @@ def test_microphones_that_do_not_agree_tell_no_direction(encoder):
 
 
 def test_calibration_keeps_the_order_and_bounds():
-    calibration = Calibration(np.full(6, .7), np.linspace(-2, 2, 6))
+    calibration = SoundCalibration(np.full(6, .7), np.linspace(-2, 2, 6))
     given = np.linspace(0, 1, 50)[:, None] * np.ones(6)
     made = calibration(given)
     assert (np.diff(made, axis=0) >= 0).all() and made.min() > 0 and made.max() < 1
-    np.testing.assert_allclose(Calibration(np.ones(6), np.zeros(6))(given[1:-1]), given[1:-1], atol=1e-6)
+    np.testing.assert_allclose(SoundCalibration(np.ones(6), np.zeros(6))(given[1:-1]), given[1:-1], atol=1e-6)
 
 
 def test_what_cannot_be_encoded_is_refused(encoder):

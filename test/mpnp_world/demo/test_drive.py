@@ -25,7 +25,7 @@ from mpnp_world.demo.drive import (
     SCOPE,
     Chooser,
     Costs,
-    Event,
+    DriveEvent,
     Majority,
     Phase,
     Sight,
@@ -72,10 +72,10 @@ class FakeVehicle:
         return Exchange(question.text, question.type, question.answer, guess, answer, .5,
                         self.entered[-1].sensors, .1 * self.frames, self.seen == self.slow)
 
-    def news(self, start: float) -> tuple[list[Event], list[Costs]]:
+    def news(self, start: float) -> tuple[list[DriveEvent], list[Costs]]:
         ended = [costs for costs, frames in ((TRIED, self.trials), (TRAINED, self.slow))
                  if self.seen >= frames]
-        return [Event(1e-9 * frame, 'state', f'camera {frame}') for frame in range(self.frames)], ended
+        return [DriveEvent(1e-9 * frame, 'state', f'camera {frame}') for frame in range(self.frames)], ended
 
     def adapted(self, modalities: Collection[str]) -> bool:
         assert set(modalities) == {'lidar'}

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from mpnp_ros.cli.exchanges import Exchange
-from mpnp_world.demo.drive import BOTH, LABELLED, PHASES, Costs, Drive, DriveMoment, Event, Phase, Sight
+from mpnp_world.demo.drive import BOTH, LABELLED, PHASES, Costs, Drive, DriveEvent, DriveMoment, Phase, Sight
 from mpnp_world.demo.picture import draw_drive
 from mpnp_world.demo.real_drive import RealAnswers, RealMoment, find_drive
 from mpnp_world.demo.robot import Diary, Running, Sense
@@ -63,8 +63,8 @@ def moment(phase: Phase, seconds: float, right: int, grey: int = 20) -> DriveMom
 def drive() -> Drive:
     """By day, then at night, where a LiDAR is plugged in at 7 s."""
     return Drive(STEPS, [moment(DAY, 2., 3, 220), moment(DAY, 4., 4, 220), moment(NIGHT, 6., 1, 20)],
-                 [Event(0., 'phase', DAY.title), Event(4., 'phase', STEPS[1].title),
-                  Event(4.1, 'phase', NIGHT.title)])
+                 [DriveEvent(0., 'phase', DAY.title), DriveEvent(4., 'phase', STEPS[1].title),
+                  DriveEvent(4.1, 'phase', NIGHT.title)])
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def adapted(drive) -> Drive:
     """The same, with links that were trained while a question was asked."""
     busy = Exchange('?', 'exist', 'yes', 'no', 'yes', .5, ('camera',), .5, training=True)
     drive.moments += [DriveMoment(PLUGGED, 9., [busy], Sight(2)), moment(PLUGGED, 60., 2)]
-    drive.events += [Event(7., 'phase', PLUGGED.title), Event(8., 'stage', 'training'),
-                     Event(48., 'stage', 'idle'), Event(49., 'links', 'lidar 000001')]
+    drive.events += [DriveEvent(7., 'phase', PLUGGED.title), DriveEvent(8., 'stage', 'training'),
+                     DriveEvent(48., 'stage', 'idle'), DriveEvent(49., 'links', 'lidar 000001')]
     drive.adaptations = [COSTS]
     return drive
 
@@ -140,7 +140,7 @@ def test_a_log_gets_a_line_for_every_key_frame(drive, console):
 
 
 def test_a_log_says_once_what_has_happened(adapted, console):
-    adapted.events.append(Event(5., 'state', 'camera degraded'))
+    adapted.events.append(DriveEvent(5., 'state', 'camera degraded'))
     with make_view(console, Diary()) as view:
         for moment in adapted.moments[-2:]:
             view.passed(adapted, moment)
@@ -199,7 +199,7 @@ def test_a_real_key_frame_is_one_line(standin):
 
 
 def test_why_an_adaptation_was_given_up_is_shown(drive):
-    drive.events.append(Event(7., 'given up', 'the new links are worse'))
+    drive.events.append(DriveEvent(7., 'given up', 'the new links are worse'))
     plain, screen = Console(file=io.StringIO(), width=132), FakeDiary()
     with make_view(plain, Diary()) as view:
         view.passed(drive, drive.moments[-1])

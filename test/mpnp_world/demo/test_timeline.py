@@ -15,8 +15,8 @@ from mpnp_world.demo.drive import (
     PHASES,
     Costs,
     Drive,
+    DriveEvent,
     DriveMoment,
-    Event,
     Sight,
 )
 from mpnp_world.demo.picture import label_rows
@@ -34,8 +34,8 @@ TRIED = Costs(LABELLED, 10., 0, 1e12, 500, .6, .6)
 TRAINED = Costs(LABELLED, 40., 200, 2e12, 900, .6, .7)
 
 
-def told(*events: tuple[float, str, str]) -> list[Event]:
-    return [Event(*event) for event in sorted([*events, *(
+def told(*events: tuple[float, str, str]) -> list[DriveEvent]:
+    return [DriveEvent(*event) for event in sorted([*events, *(
         (20. * place, 'phase', phase.title) for place, phase in enumerate(STEPS))])]
 
 
