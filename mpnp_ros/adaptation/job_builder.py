@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpnp_ros.adaptation.job import JobSpec, NewLink
-from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState
+from mpnp_ros.adaptation.known import LinkCatalogue, LinkInUse, ObservedState, learns_objects
 from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.adaptation.policy import DISTILLED, HEALTHY, LABELLED, AvailableData, Decision, Plug, Train
 from mpnp_ros.adaptation.replay_buffer import ReplayBuffer
@@ -74,8 +74,10 @@ class JobBuilder:
     def available_data(self, modality: str) -> AvailableData:
         """Return the training data of a modality in the buffer, for its present encoder.
 
-        Modalities that count other things, such as sounds, cannot teach it.
+        Modalities that count other things, such as sounds, cannot teach it, nor learn from such questions.
         """
+        if not learns_objects(modality):
+            return AvailableData(0, {})
         condition = self.observed.conditions.get(modality)
         encoder = condition.encoder if condition else ''
         paired = {other: moments for other, moments in self.buffer.moments_with(modality, encoder).items()

@@ -11,6 +11,8 @@ from mpnp_ros.adaptation.policy import DEGRADED, ModalityCondition, StoredVersio
 from mpnp_ros.errors import LinksError
 from mpnp_ros.methods.link_files import LinkManifest, read_manifest
 from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.modalities.registry import sensors
+from mpnp_ros.questions.subjects import MOTION, SOUNDS
 from mpnp_ros.tokens import ModalityTokens
 
 LOG = logging.getLogger(__name__)
@@ -24,6 +26,12 @@ class LinkInUse:
     version: str
     path: str
     encoder: str
+
+
+def learns_objects(modality: str) -> bool:
+    """Return whether questions about objects, which labelled ones are, teach the links of a modality."""
+    sensor = sensors().get(modality)
+    return sensor is None or sensor.reads_like not in (MOTION.name, SOUNDS.name)
 
 
 class LinkCatalogue:
@@ -149,5 +157,5 @@ class ObservedState:
             else:
                 conditions.append(replace(
                     condition, links_encoder=link.encoder, links_accuracy=catalogue.accuracy(link.path),
-                    links_trained=catalogue.is_trained(link.path)))
+                    links_trained=catalogue.is_trained(link.path) or not learns_objects(name)))
         return conditions

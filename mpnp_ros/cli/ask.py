@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--max-age', type=not_negative, default=0., metavar='S',
                         help='leave out sensors whose newest data is older; refuse if none is left (default: '
                              'as the node does)')
-    parser.add_argument('--require', nargs='+', default=[], metavar='MODALITY',
+    parser.add_argument('--require', type=lambda text: text.split(','), default=[], metavar='MODALITY,...',
                         help='refuse unless the answer rests on these modalities')
     parser.add_argument('--refuse-below', type=share, default=0., metavar='P',
                         help='refuse an answer of less confidence, 0 to 1 (default: none)')

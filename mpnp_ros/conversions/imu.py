@@ -10,6 +10,8 @@ ABSENT = -1.0
 """First element of the covariance of what an IMU does not measure (REP 145)."""
 WIDTH = 10
 """Numbers of a reading."""
+LIMITS = np.repeat([200., 2000.], 3)
+"""Rotation rates, radians/second, and accelerations, metres/second^2, that no robot reaches."""
 
 
 def to_reading(message: Imu) -> np.ndarray:
@@ -27,6 +29,9 @@ def to_reading(message: Imu) -> np.ndarray:
                         facing.w, facing.x, facing.y, facing.z])
     if not np.isfinite(reading[:6]).all():
         raise ImuError('a rotation rate or acceleration is NaN or Inf')
+    if (np.abs(reading[:6]) > LIMITS).any():
+        raise ImuError(f'a rotation rate is beyond {LIMITS[0]:g} rad/s or an acceleration beyond '
+                       f'{LIMITS[3]:g} m/s^2; look for a wrong unit in the driver')
     length = float(np.linalg.norm(reading[6:]))
     if message.orientation_covariance[0] == ABSENT or not 0.5 < length < 2:
         reading[6:] = np.nan

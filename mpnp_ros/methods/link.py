@@ -80,15 +80,17 @@ class QuestionStates:
 
     states: block -> its input [B, T, d], computed without any prefix.  mask: [B, T] bool, True on the
     question, False on padding and on everything behind the question (no answer leaks into a link).
+    beside: bytes of what is held together with them.
     """
 
     states: Mapping[int, torch.Tensor]
     mask: torch.Tensor
+    beside: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self.mask.nbytes + sum(state.nbytes for state in self.states.values())
+        return self.beside + self.mask.nbytes + sum(state.nbytes for state in self.states.values())
 
     def at(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states [B, T, d] at the input of a block, and the mask [B, T]."""

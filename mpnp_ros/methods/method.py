@@ -227,8 +227,8 @@ class Method(ABC):
         They are the same for all frames, so they are kept with the question while the links stay the same.
         """
         prepared = self._batch([question], connections, True).questions[0]
-        made_by = (everything, *((ref(link), sum(part._version for part in link.parameters()))
-                                 for link in connections.links.values()))
+        made_by = (everything, *((ref(link), link.open_blocks, sum(part._version for part in (
+            *link.parameters(), *link.buffers()))) for link in connections.links.values()))
         kept_by, *kept = self._without.get(prepared, (None,))
         if kept_by != made_by:
             frames = [self.closed(tokens, everything, connections), {}]

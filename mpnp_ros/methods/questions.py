@@ -186,9 +186,9 @@ class QuestionBatch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, as packed texts too: those of the rows and their cache in float32."""
-        held = sum(question.rows.hidden.nbytes + question.rows.cache.nbytes for question in self.questions)
-        return held * 4 // self.questions[0].hidden.element_size()
+        """Bytes held, as packed texts too: those of the rows and their cache in float32, padded."""
+        longest = max(question.rows.hidden.nbytes + question.rows.cache.nbytes for question in self.questions)
+        return len(self.questions) * longest * 4 // self.questions[0].hidden.element_size()
 
     def complete(self, lm: LanguageModel, prefix: Prefix) -> torch.Tensor:
         """Return the last block's output, [B, R, d]."""

@@ -106,9 +106,11 @@ _FORMS: tuple[tuple[Wanted, str], ...] = (
     (Wanted.EVER, rf'has {_THING} (?:passed|appeared|come|gone|shown up|driven)(?: by)?(?P<where> .+)?'),
     (Wanted.EVER, rf'(?:have|did) (?:you|we) (?:ever )?(?:see|seen|notice|noticed) {_THING}'),
 )
+_HEARD = re.compile(r'(?:have|did) (?:you|we) (?:ever )?(?:hear|heard) (.+)')
+_DONE = re.compile(r'did (?:we|you|the robot) .+')
 _STATES = re.compile(r'(?:since when|how long) (?:has|have|is|are) (?P<thing>(?:the|a|an) .+?) (?:been )?'
                      r'(?P<state>moving|standing|parked|stopped|sitting|ahead|behind|(?:to|on|in) the .+)')
-_PRESENT = re.compile(r'(?:is|are|how many|what|which|do|does|can) .+')
+_PRESENT = re.compile(r'(?:is|are|how|what|which|where|do|does|can) .+')
 _TENSE = {'was': 'is', 'were': 'are', 'did': 'do'}
 
 
@@ -122,6 +124,10 @@ def _understood(text: str) -> PastQuestion | None:
             if wanted is Wanted.CLOSER:
                 return PastQuestion(wanted, re.sub(r'^(?:the|an?|any) ', '', parts['thing']))
             return PastQuestion(wanted, _is_there(f'{parts["thing"]}{parts.get("where") or ""}'))
+    if found := _HEARD.fullmatch(text):
+        return PastQuestion(Wanted.EVER, f'Do you hear {found[1]}?')
+    if _DONE.fullmatch(text):
+        return PastQuestion(Wanted.EVER, f'{text[0].upper()}{text[1:]}?')
     if found := _STATES.fullmatch(text):
         return PastQuestion(Wanted.SINCE, f'Is {found["thing"]} {found["state"]}?')
     present = re.sub(r'\b(?:was|were|did)\b', lambda past: _TENSE[past[0]], text, count=1)

@@ -90,6 +90,8 @@ class AnswerServer:
         board.connect(self.links.fits())
         self._responder = Responder(method, board, self.links, without_sensors, influence)
         self._standing, self._events = StandingQuestions(standing_capacity, steady), EventWatch()
+        self._untold: deque[Event] = deque()
+        self._telling = threading.RLock()
         self._memory = memory or TokenMemory(0, 0)
         self._queue: deque[Inquiry] = deque()
         self._past: deque[PastInquiry] = deque()
@@ -126,9 +128,9 @@ class AnswerServer:
             if question.withdraws:
                 with self._wake:
                     self._standing.withdraw(question.id)
-                    lost = self._events.withdraw(question.id)
+                    self._happened(self._events.withdraw(question.id))
                 self._finish(inquiry, Answer(question, Status.OK, inquiry.asked_ns))
-                self._tell_all(lost)
+                self._tell_events()
             else:
                 self._enqueue(inquiry)
         except QuestionError as error:
@@ -145,6 +147,9 @@ class AnswerServer:
         wait.  Raises QuestionError if the question is not understood or too many wait.
         """
         Question(text, tuple(choices)).checked()
+        if not window > 0:
+            raise QuestionError(f'the window of a question about the past is {window} s; it must be above 0 '
+                                '(0 in a message: as the question says)')
         inquiry = PastInquiry(past_question(text), choices, self._memory.moments(), on_progress, window)
         with self._wake:
             if self._refusal:
@@ -211,11 +216,11 @@ class AnswerServer:
         with self._wake:
             for name in self._standing.expire():
                 LOG.info('standing question %s withdrawn: its lease was not renewed', name)
-            lost = self._events.retain(self._standing.names())
+            self._happened(*self._events.retain(self._standing.names()))
             if nothing and not self._refusal and self._standing.any_unaware():
                 self._frame, self._frame_arrived = self._frame + 1, time.monotonic()
                 self._wake.notify()
-        self._tell_all(*lost)
+        self._tell_events()
 
     def pause(self, reason: str, ended: str = '') -> None:
         """Reject waiting and new questions with the reason until resumed, and give up the running answer.
@@ -228,8 +233,8 @@ class AnswerServer:
             for past in self._past:
                 past.cancel(reason)
             self._queue.clear()
-            lost = self._events.interrupt(ended or reason)
-        self._tell_all(*lost)
+            self._happened(*self._events.interrupt(ended or reason))
+        self._tell_events()
         for inquiry in rejected:
             self._reject(inquiry, reason)
         for inquiry in running:
@@ -258,7 +263,6 @@ class AnswerServer:
     def _enqueue(self, inquiry: Inquiry) -> None:
         question = inquiry.question
         inquiry.progress('waiting')
-        lost = None
         with self._wake:
             if self._refusal:
                 raise QuestionError(self._refusal)
@@ -270,10 +274,10 @@ class AnswerServer:
                                     f'slowly, or raise queue_size')
             if question.standing:
                 self._standing.place(question, self._frame, self.board.time())
-                lost = self._events.place(question)
+                self._happened(self._events.place(question))
             self._queue.append(inquiry)
             self._wake.notify()
-        self._tell_all(lost)
+        self._tell_events()
 
     def _drop(self, inquiry: Inquiry) -> None:
         """Remove a cancelled inquiry from the queue."""
@@ -296,12 +300,19 @@ class AnswerServer:
             LOG.exception('answer %s could not be delivered', answer.question.id)
         inquiry.future.set_result(answer)
 
-    def _tell_all(self, *events: Event | None) -> None:
-        for event in filter(None, events):
-            try:
-                self._tell(event)
-            except Exception:
-                LOG.exception('an event of question %s could not be told', event.question.id)
+    def _happened(self, *events: Event | None) -> None:
+        """Note events, in their order; called with the lock held."""
+        self._untold.extend(event for event in events if event)
+
+    def _tell_events(self) -> None:
+        """Tell what has happened, in its order; called without the lock."""
+        with self._telling:
+            while self._untold:
+                event = self._untold.popleft()
+                try:
+                    self._tell(event)
+                except Exception:
+                    LOG.exception('an event of question %s could not be told', event.question.id)
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -343,7 +354,7 @@ class AnswerServer:
 
     def _respond(self, inquiries: Sequence[Inquiry]) -> None:
         pairs = list(zip(inquiries, self._responder.respond_together(inquiries), strict=True))
-        told, events = [True] * len(pairs), []
+        told = [True] * len(pairs)
         with self._wake:
             self._current = ()
             for place, (inquiry, answer) in enumerate(pairs):
@@ -351,10 +362,11 @@ class AnswerServer:
                     told[place] = self._standing.note(
                         inquiry.question.id, answer.status is Status.NO_SENSOR, inquiry.repeated,
                         (answer.status, answer.text, *(entry.modality for entry in answer.used)))
-                    events.append(self._events.see(answer))
+                    if not self._refusal:
+                        self._happened(self._events.see(answer))
         for pair, shown in zip(pairs, told, strict=True):
             self._finish(*pair, shown)
-        self._tell_all(*events)
+        self._tell_events()
 
     def _go_on(self, past: PastInquiry) -> None:
         """Ask a batch of moments; the next question about the past has the next turn."""

@@ -122,5 +122,6 @@ def _why_untold(count: Counted, looked: Mapping[str, np.ndarray]) -> str:
         where = direction_of(count.sectors)
         where = f'to the {where}' if where in DIRECTIONS else where
         return f'no sensor in use looks {where or "anywhere"} ({sees})'
-    who = f' ({", ".join(there)} {"looks" if len(there) == 1 else "look"} there)' if there else ''
-    return f'no sensor in use can tell a {count.sort} there{who}'
+    where = 'all around' if count.sectors.all() else 'there'
+    who = f' ({", ".join(there)} {"looks" if len(there) == 1 else "look"} {where})' if there else ''
+    return f'no sensor in use can tell a {count.sort}{"" if count.sectors.all() else " there"}{who}'

@@ -23,10 +23,9 @@ class RememberedMoment:
 class TokenMemory:
     """Keeps the newest moments, at most one an interval, within a number of bytes.
 
-    Each modality gives a moment the newest of its tokens that come before the next moment begins.  Values are
-    kept in half precision.  Tokens that are older than the newest moment by more than an interval are left
-    out; if time goes back further than a second, as when a bag begins anew, all moments are forgotten.
-    Thread-safe.
+    Each modality gives a moment the newest of its tokens that come before the next moment begins, also if
+    they arrive later than those of others.  Values are kept in half precision.  If the time of a modality
+    goes back by more than a second, as when a bag begins anew, what lies later is forgotten.  Thread-safe.
     """
 
     def __init__(self, duration: float, most_bytes: int, interval: float = 0.5) -> None:
@@ -34,6 +33,7 @@ class TokenMemory:
         self._duration, self._interval = duration * SECOND, interval * SECOND
         self._most_bytes, self._bytes = most_bytes, 0
         self._moments: deque[RememberedMoment] = deque()
+        self._newest: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def remember(self, tokens: ModalityTokens) -> None:
@@ -42,22 +42,23 @@ class TokenMemory:
             return
         kept, stamp = _halved(tokens), tokens.stamp_ns
         with self._lock:
-            if self._moments and stamp < self._moments[-1].stamp_ns - SECOND:
-                self._moments.clear()
-                self._bytes = 0
-            if not self._moments or stamp >= self._moments[-1].stamp_ns + self._interval:
-                self._moments.append(RememberedMoment(stamp, {kept.modality: kept}))
-            elif stamp > self._moments[-1].stamp_ns - self._interval:
-                newest = self._moments.pop()
-                self._bytes -= _size(newest.tokens.get(kept.modality))
-                self._moments.append(replace(newest, tokens={**newest.tokens, kept.modality: kept}))
+            if stamp < self._newest.get(kept.modality, stamp) - SECOND:
+                while self._moments and self._moments[-1].stamp_ns > stamp + SECOND:
+                    self._forget(self._moments.pop())
+            self._newest[kept.modality] = stamp
+            place = len(self._moments)
+            while place and self._moments[place - 1].stamp_ns > stamp:
+                place -= 1
+            moment = self._moments[place - 1] if place else None
+            if moment is not None and stamp < moment.stamp_ns + self._interval:
+                self._bytes -= _size(moment.tokens.get(kept.modality))
+                self._moments[place - 1] = replace(moment, tokens={**moment.tokens, kept.modality: kept})
             else:
-                return
+                self._moments.insert(place, RememberedMoment(stamp, {kept.modality: kept}))
             self._bytes += _size(kept)
-            while self._moments[0].stamp_ns < stamp - self._duration or self._bytes > self._most_bytes:
-                self._bytes -= sum(map(_size, self._moments.popleft().tokens.values()))
-                if not self._moments:
-                    break
+            oldest = self._moments[-1].stamp_ns - self._duration
+            while self._moments and (self._moments[0].stamp_ns < oldest or self._bytes > self._most_bytes):
+                self._forget(self._moments.popleft())
 
     def moments(self) -> tuple[RememberedMoment, ...]:
         """Return all moments, oldest first."""
@@ -68,6 +69,9 @@ class TokenMemory:
     def size(self) -> int:
         """Bytes of what is kept."""
         return self._bytes
+
+    def _forget(self, moment: RememberedMoment) -> None:
+        self._bytes -= sum(map(_size, moment.tokens.values()))
 
 
 def _halved(tokens: ModalityTokens) -> ModalityTokens:
@@ -80,14 +84,8 @@ def _halved(tokens: ModalityTokens) -> ModalityTokens:
 def _size(tokens: ModalityTokens | None) -> int:
     if tokens is None:
         return 0
-    arrays = (
-        tokens.values,
-        tokens.azimuth,
-        tokens.distance,
-        tokens.known,
-        tokens.looked,
-        tokens.source_index,
-    )
+    arrays = (tokens.values, tokens.azimuth, tokens.distance, tokens.known, tokens.looked,
+              tokens.source_index)
     return sum(array.nbytes for array in arrays) + OVERHEAD
 
 

@@ -17,6 +17,7 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Reply
 from mpnp_ros.questions.past import PastQuestion, Wanted
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
+from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import CANCELLED
 from mpnp_ros.serving.coverage import not_known
 from mpnp_ros.serving.memory import RememberedMoment
@@ -91,8 +92,10 @@ class PastInquiry:
 
     def cancel(self, reason: str = CANCELLED) -> bool:
         """Give up before the next batch of moments; returns whether that was in time."""
+        if self.future.done():
+            return False
         self.reason = self.reason or reason
-        return not self.future.done()
+        return True
 
     def go_on(self, method: Method) -> bool:
         """Ask the next batch of moments; returns whether the answer is there."""
@@ -121,7 +124,7 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
     choices: answers of a present question other than whether something is there.
     Raises QuestionError if nothing is remembered of the time, or the method refuses the present question.
     """
-    usable = [moment for moment in moments if any(name in method.modalities for name in moment.tokens)]
+    usable = _answering(method, asked, choices, moments)
     if not usable:
         raise QuestionError('nothing is remembered that links can read; see the parameter memory_duration')
     newest = usable[-1].stamp_ns
@@ -134,8 +137,7 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
             raise QuestionError(f'nothing is remembered of {in_words(asked.ago)} ago; the memory begins '
                                 f'{in_words((newest - usable[0].stamp_ns) / SECOND)} ago')
         usable = [min(usable, key=lambda moment: abs(moment.stamp_ns - then))]
-    whether = asked.wanted in (Wanted.LAST, Wanted.SINCE, Wanted.EVER)
-    question = method.prepare(asked.text, YES_NO if whether else tuple(choices))
+    question = method.prepare(*_present(asked, choices))
     first = method.answer(question, usable[-1].tokens)
     if reason := not_known(first.counted, first.answerable):
         return Recollection('', (), 1, reason)
@@ -149,6 +151,33 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
         told += [_Told(moment, reply) for moment, reply in zip(batch, replies, strict=True)]
         yield len(told)
     return _told_words(asked, told, newest)
+
+
+def _present(asked: PastQuestion, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return a question about the present that moments are asked, and its choices."""
+    if asked.wanted is Wanted.CLOSER:
+        return f'Is there a {asked.text} within {NEAREST[-1]} m?', YES_NO
+    if asked.wanted is Wanted.CHANGED:
+        return f'How many {Description(CATEGORIES[0]).plural} are there?', NUMBERS
+    return asked.text, tuple(choices) if asked.wanted in (Wanted.HISTORY, Wanted.THEN) else YES_NO
+
+
+def _answering(method: Method, asked: PastQuestion, choices: Sequence[str],
+               moments: Sequence[RememberedMoment]) -> list[RememberedMoment]:
+    """Return the moments with tokens of a modality that has a say in the question, and only these tokens.
+
+    Tokens of an encoder that the links in use were not trained for are left out.
+    """
+    links = {name: method.links()[name].config for name in method.modalities}
+    fitting = [{name: frame for name, frame in moment.tokens.items() if name in links
+                and (links[name].encoder, links[name].token_width) == (frame.encoder, frame.width)}
+               for moment in moments]
+    newest = {name: frame for tokens in fitting for name, frame in tokens.items()}
+    if not newest:
+        return []
+    say = method.answering(method.prepare(*_present(asked, choices)), newest)
+    return [replace(moment, tokens={name: tokens[name] for name in say if name in tokens})
+            for moment, tokens in zip(moments, fitting, strict=True) if any(name in tokens for name in say)]
 
 
 def _backwards(moments: Sequence[RememberedMoment]) -> Iterator[list[RememberedMoment]]:
@@ -239,7 +268,8 @@ def _distance(within: Sequence[float]) -> float:
 
 def _changed(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
     """Which sorts of things are more or fewer than at the beginning."""
-    questions = {name: method.prepare(f'How many {_plural(name)} are there?', NUMBERS) for name in CATEGORIES}
+    questions = {name: method.prepare(f'How many {Description(name).plural} are there?', NUMBERS)
+                 for name in CATEGORIES}
     then, now = ([_number(reply) for reply in _ask_all(method, questions.values(), moment)]
                  for moment in (moments[0], moments[-1]))
     yield 2
@@ -247,7 +277,7 @@ def _changed(method: Method, asked: PastQuestion, moments: list[RememberedMoment
     for name, before, after in zip(questions, then, now, strict=True):
         change = round(after - before)
         if change:
-            much, many = abs(change), _plural(name) if abs(change) > 1 else name
+            much, many = abs(change), Description(name).plural if abs(change) > 1 else name
             parts.append(f'{much} {many} {"more" if change > 0 else "fewer"}')
     span = Span(moments[0].stamp_ns, moments[-1].stamp_ns, ', '.join(parts) or 'nothing', 1.)
     return Recollection(span.answer, (span,), 2)
@@ -261,10 +291,6 @@ def _ask_all(method: Method, questions: Iterable[AskedQuestion], moment: Remembe
 def _number(reply: Reply) -> float:
     """Return the expected number of an answer to a question of how many."""
     return sum(number * probability for number, probability in enumerate(reply.probabilities))
-
-
-def _plural(name: str) -> str:
-    return f'{name}es' if name.endswith('s') else f'{name}s'
 
 
 def in_words(seconds: float) -> str:

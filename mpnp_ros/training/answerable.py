@@ -27,10 +27,10 @@ READING = 128
 class AnswerableConfig(Options):
     """Options of the training."""
 
-    steps: int = option(1000, 'training steps', low=1)
+    steps: int = option(1500, 'training steps', low=1)
     batch: int = option(256, 'texts per step', low=2)
     share: float = option(
-        0.85, 'share of answerable texts in a step; a high one refuses fewer questions wrongly', low=.01,
+        0.95, 'share of answerable texts in a step; a high one refuses fewer questions wrongly', low=.01,
         high=.99)
     rate: float = option(1e-3, 'learning rate at the beginning; it falls to zero', low=1e-30)
     dropout: float = option(0.3, 'dropout on the probes', low=0, high=.999)

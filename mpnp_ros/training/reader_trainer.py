@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mpnp_ros.errors import TrainingError
@@ -159,6 +160,7 @@ class ReaderTraining:
                 raise TrainingError(f'the loss is {loss.item()} at step {state.step + 1} of {name}; '
                                     'try lower rates')
             optimiser.step()
+            increment_version(parameters)  # a fused step does not, and what links keep goes by it
             state.step += 1
             state.losses.append(loss.item())
             state.seconds += time.perf_counter() - started

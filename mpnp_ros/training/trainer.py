@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import Link
@@ -279,6 +280,7 @@ class _Run:
             raise TrainingError(f'the loss is {value} at step {state.step + 1}; the links are as before '
                                 'training: try a lower learning rate, and look at the tokens')
         self.optimiser.step()
+        increment_version(self.parameters)  # a fused step does not, and what links keep goes by it
         state.step += 1
         state.losses.append(value)
         state.seconds += time.perf_counter() - started

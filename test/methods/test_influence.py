@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from torch.autograd.graph import increment_version
 
 from mpnp_ros.methods.method import Method, total_variation
 from mpnp_ros.methods.registry import create_method, methods
@@ -113,6 +114,59 @@ def test_the_rows_cost_one_pass_and_what_frames_do_not_change_is_computed_once(t
     changed = method.answer(asked, frames[-1], influence=True).influence
     assert batches == [3, 3, 3, 2]
     assert changed.text == told.text and changed.sensors != told.sensors
+
+
+def test_what_is_kept_for_a_question_goes_with_training_and_pruning(tiny_lm):
+    """A fused step of AdamW changes weights without a new version of the tensors."""
+    method, asked = linked(tiny_lm, {'camera': COUNTING, 'lidar': COUNTING}), None
+    frame = {name: tokens(name, 3) for name in ('camera', 'lidar')}
+
+    def answers() -> tuple:
+        reply = method.answer(asked, frame, influence=True)
+        return (*reply.probabilities, reply.influence.sensors)
+
+    asked = method.prepare(QUESTION, CHOICES)
+    before = answers()
+    link = method.links()['camera']
+    parameters = list(method.trainable_parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=.1, fused=True)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    increment_version(parameters)
+    trained, kept = answers(), method
+    method = create_method('mpnp', tiny_lm('llama'))
+    for each in kept.links().values():
+        method.plug(each)
+    asked = method.prepare(QUESTION, CHOICES)
+    assert trained == pytest.approx(answers(), abs=TOLERANCE) != pytest.approx(before, abs=TOLERANCE)
+    with torch.no_grad():
+        link.gate_weights[0] = -20.
+    method.prune(.01)
+    pruned, method = answers(), kept
+    assert pruned == pytest.approx(answers(), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize('shared', ['lidar', 'camera'])
+def test_frames_of_one_batch_may_share_the_tokens_of_one_sensor(tiny_lm, shared):
+    method = linked(tiny_lm, {'camera': COUNTING, 'lidar': COUNTING})
+    asked, seen = method.prepare(QUESTION, CHOICES), {name: tokens(name, 3) for name in ('camera', 'lidar')}
+    frames = [seen, {shared: seen[shared]}]
+    together = method.answer_batch([asked, asked], frames)
+    for reply, frame in zip(together, frames, strict=True):
+        assert reply.probabilities == pytest.approx(method.answer(asked, frame).probabilities, abs=TOLERANCE)
+
+
+def test_a_link_without_tokens_does_not_say_how_sure_an_answer_is(tiny_lm):
+    method = linked(tiny_lm, {'camera': COUNTING, 'lidar': COUNTING})
+    asked, seen = method.prepare(QUESTION, CHOICES), {name: tokens(name, 3) for name in ('camera', 'lidar')}
+    text = method.answer(asked, {}).confidence
+    torch.nn.init.constant_(method.links()['camera'].doubt.bias, 2.)
+    told = method.answer(asked, seen, influence=True)
+    assert told.influence.confidence == pytest.approx(text, abs=TOLERANCE)
+    alone = method.answer(asked, {'lidar': seen['lidar']}).probabilities
+    assert method.answer_batch([asked, asked], [seen, {'lidar': seen['lidar']}])[1].probabilities == \
+        pytest.approx(alone, abs=TOLERANCE)
 
 
 def test_methods_that_cannot_close_gates_say_so_with_nothing(tiny_lm, new_method, frame):

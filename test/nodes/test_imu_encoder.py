@@ -73,7 +73,7 @@ def test_readings_become_one_token_without_a_direction(imu):
     read = from_message(drive(publisher, tokens, STAMP, 12))
     assert (read.modality, read.sources, read.frame_id) == ('imu', ('imu',), 'base_link')
     assert read.values.shape == (1, len(CHANNELS)) and math.isnan(read.azimuth[0])
-    assert not read.looked.any() and read.quality == 1
+    assert read.looked.all() and read.quality == 1
     for group in GROUPS.values():
         assert read.values[0, group].sum() == pytest.approx(1, abs=1e-3)
     assert int(read.values[0, SPEED].argmax()) == 0

@@ -54,6 +54,9 @@ from mpnp_ros.questions.past import PastQuestion, Wanted, past_question
         ('What changed?', PastQuestion(Wanted.CHANGED, '', 60.0)),
         ('what has changed in the last 20 s', PastQuestion(Wanted.CHANGED, '', 20.0)),
         ('How many cars are there?', PastQuestion(Wanted.HISTORY, 'How many cars are there?')),
+    ('How fast are we going?', PastQuestion(Wanted.HISTORY, 'How fast are we going?')),
+    ('Have you heard a siren?', PastQuestion(Wanted.EVER, 'Do you hear a siren?')),
+    ('Did we hit a bump in the last minute?', PastQuestion(Wanted.EVER, 'Did we hit a bump?', 60.)),
         (
             'Was the truck parked in the last hour?',
             PastQuestion(Wanted.HISTORY, 'Is the truck parked?', 3600.0),

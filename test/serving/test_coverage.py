@@ -130,7 +130,7 @@ def test_unknown_says_whether_nobody_looks_or_nobody_can_tell():
         'unknown: no sensor in use can tell a parked car there (lidar looks there); add one that does')
     assert not_known([COUNTED], 1., {'camera': ahead}) == ''
     second = replace(none, sort='traffic cone', sectors=everywhere)
-    assert 'can tell a traffic cone there (lidar looks' in not_known(
+    assert 'can tell a traffic cone (lidar looks all around' in not_known(
         [COUNTED, second], 1., {'lidar': everywhere})
     assert not_known([COUNTED, replace(none, modality='camera')], 1., {'lidar': everywhere}) == ''
 

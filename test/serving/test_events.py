@@ -1,6 +1,8 @@
 """Events begin and end once each, whatever the answers are, and none is left open."""
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -186,3 +188,21 @@ def test_an_event_that_cannot_be_told_does_not_stop_answers(yes):
     yes.server.ask(asked()).result(10)
     yes.see(.8)
     assert yes.server.ask(Question('still?', ('no', 'yes'))).result(10).status is Status.OK
+
+
+def test_events_are_told_in_the_order_in_which_they_happen(yes, monkeypatch):
+    yes.see(.9)
+    slow, reached = threading.Event(), threading.Event()
+
+    def deliver(answer: Answer) -> None:
+        reached.set()
+        assert slow.wait(10)
+
+    monkeypatch.setattr(yes.server, '_deliver', deliver)
+    asking = yes.server.ask(asked())
+    assert reached.wait(10)
+    yes.server.pause('deactivated')
+    slow.set()
+    asking.result(10)
+    yes.server.resume()
+    assert kinds(yes) == [BEGINS, LOST]

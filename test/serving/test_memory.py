@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,13 +44,24 @@ def test_the_oldest_are_forgotten_by_time_and_by_size(tokens):
     assert nothing.moments() == () and nothing.size == 0
 
 
-def test_late_tokens_are_left_out_and_a_bag_that_begins_anew_is_remembered_from_there(tokens):
+@pytest.mark.parametrize('late', [0., .3, .7, 1.1, 2.9])
+def test_tokens_that_come_late_are_kept_in_their_moment(tokens, late):
+    memory, frames = TokenMemory(60, 10 ** 9, 0.5), []
+    for tenth in range(100):
+        frames.append((tenth / 10, 'lidar', tenth))
+    for second in range(10):
+        frames.append((second + late, 'camera', second * 10))
+    for _, modality, tenth in sorted(frames):
+        memory.remember(tokens(modality, stamp_ns=tenth * SECOND // 10))
+    assert seconds(memory) == [half / 2 for half in range(20)]
+    assert ['camera' in moment.tokens for moment in memory.moments()] == [True, False] * 10
+
+
+def test_a_bag_that_begins_anew_is_remembered_from_there_and_a_wrong_stamp_costs_nothing_else(tokens):
     memory = TokenMemory(60, 10 ** 9, 0.5)
-    memory.remember(tokens('camera', 1., stamp_ns=10 * SECOND))
-    memory.remember(tokens('lidar', 2., stamp_ns=10 * SECOND - SECOND * 6 // 10))
-    assert list(memory.moments()[0].tokens) == ['camera']
-    memory.remember(tokens('lidar', 2., stamp_ns=10 * SECOND - SECOND // 10))
-    assert sorted(memory.moments()[0].tokens) == ['camera', 'lidar']
+    for second in (10, 11, 12, 40, 13):
+        memory.remember(tokens('camera', stamp_ns=second * SECOND))
+    assert seconds(memory) == [10., 11., 12., 13.]
     memory.remember(tokens('camera', 3., stamp_ns=SECOND))
     assert seconds(memory) == [1.]
 

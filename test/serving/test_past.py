@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -25,11 +26,18 @@ class Method:
     "within" by the number as a distance in metres.
     """
 
-    modalities = ('camera',)
+    modalities = ('camera', 'imu')
 
     def __init__(self, answerable: float = 1.) -> None:
         self.asked = 0
         self.answerable = answerable
+
+    def links(self):
+        config = SimpleNamespace(encoder='e1', token_width=4)
+        return {name: SimpleNamespace(config=config) for name in self.modalities}
+
+    def answering(self, question, tokens):
+        return tuple(name for name in ('camera',) if name in tokens) or tuple(tokens)
 
     def prepare(self, text, choices):
         if 'refused' in text:
@@ -141,9 +149,12 @@ def test_what_cannot_be_told_says_why(remembered):
         answered(Method(), PastQuestion(Wanted.EVER, 'refused'), remembered(1.))
 
 
-def test_moments_without_tokens_that_links_read_are_left_out(remembered, tokens):
-    deaf = RememberedMoment(9 * SECOND, {'lidar': tokens('lidar')})
-    assert answered(Method(), WHETHER, [*remembered(1., 0.), deaf]).text == '1 s ago'
+def test_moments_without_tokens_that_answer_are_left_out(remembered, tokens):
+    seen = remembered(1., 0.)
+    for deaf in ({'lidar': tokens('lidar')}, {'imu': tokens('imu')},
+                 {'camera': tokens('camera', encoder='old')}, {'camera': tokens('camera', width=5)}):
+        moments = [RememberedMoment(0, deaf), *seen, RememberedMoment(9 * SECOND, deaf)]
+        assert answered(Method(), WHETHER, moments).text == '1 s ago'
 
 
 def test_between_two_batches_it_can_be_cancelled(remembered):
@@ -159,7 +170,10 @@ def test_between_two_batches_it_can_be_cancelled(remembered):
     with pytest.raises(CancelledError):
         inquiry.future.result()
     assert method.asked == 1 + BATCH
-    assert not inquiry.cancel(), 'too late'
+    done = PastInquiry(WHETHER, (), remembered(1.))
+    while not done.go_on(method):
+        pass
+    assert not done.cancel() and not done.reason, 'too late'
 
 
 def test_nearest_distances_are_told_apart():
@@ -173,7 +187,7 @@ def past(make_bench, monkeypatch):
     bench = make_bench(memory=TokenMemory(math.inf, 10 ** 9, 0.5))
     bench.plug('camera')
     method = Method()
-    for name in ('prepare', 'answer', 'answer_batch'):
+    for name in ('prepare', 'answering', 'answer', 'answer_batch'):
         monkeypatch.setattr(bench.method, name, getattr(method, name), raising=False)
     return bench
 
@@ -192,6 +206,9 @@ def test_a_server_answers_from_what_its_board_took(past):
     assert past.server.recall('Was there a bus?', window=1.).future.result(10).text == 'no'
     with pytest.raises(QuestionError, match='understood'):
         past.server.recall('who won')
+    for window in (-1., 0., math.nan):
+        with pytest.raises(QuestionError, match='window'):
+            past.server.recall('Was there a bus?', window=window)
 
 
 def test_answers_about_the_present_go_first_and_all_are_given(past, monkeypatch):

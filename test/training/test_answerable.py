@@ -28,7 +28,7 @@ def test_probes_are_those_that_answers_read(method):
     probes = probes_of(method, ['camera', 'lidar'], CAN, lambda count, of: done.append((count, of)))
     assert done == [(4, 4)] and probes['camera'].shape == (4, 6, 24)
     asked = method.prepare(CAN[1], ('yes', 'no'))
-    states = method._states([asked.prepared], method._connections.snapshot())
+    states = method._read([asked.prepared], method._connections.snapshot(), False)
     pooling = reader_of(method.links()['camera'])
     torch.testing.assert_close(probes['camera'][1:2], pooling.asked(states, 2), rtol=1e-3, atol=1e-4)
 

@@ -110,7 +110,7 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
         return parts[0][0]
     number, distance, weight = _weighed(parts)
     mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
-    covered = torch.stack([counts.covered for counts, _, _ in parts]).amax(0)
+    covered = torch.stack(torch.broadcast_tensors(*(counts.covered for counts, _, _ in parts))).amax(0)
     azimuth = sector_centres(mean.device).expand(len(mean), -1)
     return Counts(mean, azimuth, distance.nanmean(0), covered)
 

@@ -94,8 +94,9 @@ class LatentConnections(Connections):
 
     def last_counting(self, left: Iterable[str], names: Iterable[str]) -> set[str]:
         """Return those of some modalities whose links count, by a reader that none of those left has."""
-        readers = {id(self._links[name].pooling) for name in left if name in self._links}
-        counting = {name: link for name, link in self._links.items() if link.config.pooling == 'counting'}
+        counting = {name: link for name, link in self._links.items()
+                    if link.config.pooling == 'counting' and bool(link.gates.any())}
+        readers = {id(counting[name].pooling) for name in left if name in counting}
         return {name for name in names
                 if name in counting and id(counting[name].pooling) not in readers}
 
@@ -156,13 +157,14 @@ class LatentConnections(Connections):
             parts.append((link.count(batch), worth, link.gates.max()))
         told = evidence is not None and evidence.told and len(group) > 1
         tally, *alone = pooling.tallies([fuse(parts), *(counts for counts, _, _ in parts if told)], asked)
-        if evidence is not None:
-            warmths = [link.temperature(asked, tally) for link, _ in group]
+        columns = [link.columns(batch) for link, batch in group]
+        if evidence is not None:  # a link without tokens for a text has no say in how sure it is
+            warmths = [link.temperature(asked, tally).where((column > -torch.inf).any(0), 0.)
+                       for (link, _), column in zip(group, columns, strict=True)]
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack(before + warmths).amax(0)
         if evidence is not None and evidence.told:
             self._tell(evidence, group, parts, [tally, *alone], asked, silent)
-        columns = [link.columns(batch) for link, batch in group]
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
         return reader.prefix_of(pooling.entries_of(tally, asked), opened)
@@ -267,8 +269,9 @@ class Mpnp(Method):
             return None
         if not keep:
             return question_states(self.lm, questions, blocks)
-        return self._states.get((self.lm, tuple(questions), blocks),
-                                lambda: question_states(self.lm, questions, blocks))
+        return self._states.get((self.lm, tuple(questions), blocks), lambda: replace(
+            question_states(self.lm, questions, blocks),
+            beside=sum(question.nbytes for question in questions)))
 
 
 SPEC = MethodSpec(

@@ -18,7 +18,7 @@ from mpnp_ros.conversions.audio import (
 )
 from mpnp_ros.conversions.detections import message_class
 from mpnp_ros.endpoints import LATCHED, qos_profile
-from mpnp_ros.errors import ConfigurationError, MpnpError
+from mpnp_ros.errors import AudioError, ConfigurationError, MpnpError
 from mpnp_ros.modalities.audio.config import AudioConfig
 from mpnp_ros.modalities.audio.direction import spans_plane
 from mpnp_ros.modalities.audio.frames import AudioChunk, AudioFrame, SoundBuffer
@@ -224,8 +224,13 @@ class AudioNode(EncoderNode):
         lasts = samples.shape[1] * SECOND // rate
         chunk = AudioChunk(samples, rate, item.stamp_ns + (0 if at_end else lasts))
         before = buffer.seconds
+        if before and 0 <= buffer.end_ns - chunk.stamp_ns < SECOND:
+            raise AudioError('its stamp is not after the one before; let the driver stamp each message, or '
+                             'publish AudioData, which has no stamp')
         if not buffer.add(chunk) and before:
             self.diagnostics.count('interruptions')
+            self.supersede(self._waiting)
+            self._waiting = []
 
     def _format(self, told: SoundFormat | None) -> SoundFormat | None:
         """Return the format of a message, by parameters, by the message itself, or by AudioInfo."""

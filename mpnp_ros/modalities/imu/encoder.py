@@ -50,7 +50,7 @@ class ImuEncoder:
             modality=self.modality, encoder=self.fingerprint, values=values[None].astype(np.float32),
             azimuth=np.full(1, np.nan, np.float32), sources=(frame.name,),
             source_index=np.zeros(1, np.uint16), source_stamps_ns=(stamp,), stamp_ns=stamp,
-            frame_id=frame.frame_id, known=known, looked=np.zeros(SECTORS, bool))
+            frame_id=frame.frame_id, known=known, looked=np.ones(SECTORS, bool))
 
     @torch.inference_mode()
     def probabilities(self, features: MotionFeatures) -> np.ndarray:

@@ -14,6 +14,8 @@ SMOOTHED = 10
 """Readings to each side over which jitter of stamps is smoothed."""
 GAP = 0.25
 """Seconds without a reading that are a gap; at low rates three periods."""
+BURSTS = 4.0
+"""The usual time between readings is this many times below the mean where they come in bursts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +41,15 @@ class ImuFrame:
 
     @property
     def rate(self) -> float:
-        """Median number of readings a second; 0 with fewer than two."""
+        """Median number of readings a second; 0 with fewer than two.
+
+        Of readings that come in bursts, the mean number.
+        """
         apart = np.diff(self.stamps_ns)
-        return SECOND / max(1.0, float(np.median(smoothed_intervals(apart)))) if len(apart) else 0.0
+        if not len(apart):
+            return 0.0
+        usual, mean = float(np.median(smoothed_intervals(apart))), float(apart.mean())
+        return SECOND / max(1.0, mean if usual < mean / BURSTS and mean < GAP * SECOND else usual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +96,7 @@ def evened(frame: ImuFrame) -> EvenReadings:
     seconds = unjittered((frame.stamps_ns - frame.stamps_ns[-1]) / SECOND)
     values = np.concatenate([frame.rotation, frame.acceleration], 1)
     rate = frame.rate
-    group = max(1, int(rate / HIGHEST_RATE + 0.01))
+    group = min(max(1, int(rate / HIGHEST_RATE + 0.01)), len(seconds) // 2)
     if group > 1:
         first = len(seconds) % group
         seconds = seconds[first:].reshape(-1, group).mean(1)

@@ -102,7 +102,10 @@ class ImuNode(EncoderNode):
         if pose is None:
             self.concerns.set(f'{item.source} mount', self.concerns.text(f'{item.source} mount'), quality=1.0)
         with self._keeping:
-            return self._buffer.frame(item.source, None if pose is None else pose[:3, :3], base)
+            frame = self._buffer.frame(item.source, None if pose is None else pose[:3, :3], base)
+        if len(frame) < 2:
+            raise ImuError(f'{item.source}: fewer than 2 readings since the IMU was found')
+        return frame
 
     def frame(self, parts: Sequence[ImuFrame]) -> ImuFrame:
         """Return the frame."""
