@@ -131,7 +131,7 @@ def test_status(robot):
     done = mpnp('status', '--json', '--namespace', 'robot1')
     assert done.returncode == 1, done.stderr
     states = json.loads(done.stdout)
-    assert set(states) == {'audio', 'camera', 'detections', 'lidar', 'radar', 'nodes'}
+    assert set(states) == {'audio', 'camera', 'detections', 'imu', 'lidar', 'radar', 'nodes'}
     assert states['nodes']['fusion']['text']
     assert states['camera']['state'] == 'absent'
     assert states['camera']['age'] is None
