@@ -97,7 +97,7 @@ def train(method: Method, encoder: Encoder) -> None:
 
 
 def test_it_is_found_among_the_others(installed):
-    assert list(sensors()) == ['audio', 'camera', 'detections', 'lidar', 'radar', NAME]
+    assert list(sensors()) == ['audio', 'camera', 'detections', 'imu', 'lidar', 'radar', NAME]
     assert find_sensor(NAME).node == 'toy_sensor.node:SonarNode'
     assert node_program('sonar_encoder') == ['mpnp_ros.nodes.encoder', NAME]
 
@@ -141,7 +141,7 @@ def test_a_fusion_node_listens_to_it_by_default(installed):
                'print(fusion.PARAMETERS().modalities, adaptation.PARAMETERS().modalities)')
     done = subprocess.run([sys.executable, '-c', program], env={**os.environ, **with_path(installed)},
                           capture_output=True, text=True, check=True)
-    assert done.stdout.count("('audio', 'camera', 'detections', 'lidar', 'radar', 'sonar')") == 2
+    assert done.stdout.count("('audio', 'camera', 'detections', 'imu', 'lidar', 'radar', 'sonar')") == 2
 
 
 @pytest.mark.ros
