@@ -175,4 +175,5 @@ def _with(tokens: ModalityTokens, values: np.ndarray, azimuth: np.ndarray, dista
     looked[sector_of(azimuth[values.any(1)])] = True
     known = tokens.known | values.any(0) if len(tokens.known) else tokens.known
     return replace(tokens, values=values, azimuth=azimuth, distance=distance, known=known, looked=looked,
-                   sources=(), source_index=np.zeros(0, np.uint16), source_stamps_ns=())
+                   sources=(), source_index=np.zeros(0, np.uint16), source_stamps_ns=(),
+                   boxes=np.zeros((0, 4), np.float32))

@@ -1,6 +1,7 @@
 """Every parameter of every node: what is accepted takes effect, and what would have none is refused."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -21,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Imu, PointCloud2, Point
 
 from mpnp_ros.bags.messages import message_types
 from mpnp_ros.detection.detections import Detections
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, ImuError
 from mpnp_ros.modalities.audio.frames import AudioFrame
 from mpnp_ros.nodes import adaptation, fusion, replay
 from mpnp_ros.nodes.encoder import node_class
@@ -147,7 +148,8 @@ def imu_base_of(node):
     """The frame in which an IMU is mounted."""
     asked = []
     node.mounts = SimpleNamespace(pose=lambda name, frame, base, otherwise: asked.append(base), destroy=int)
-    node.part(Input('/imu', 'imu', Imu(), 0., 0.))
+    with contextlib.suppress(ImuError):  # it has no readings
+        node.part(Input('/imu', 'imu', Imu(), 0., 0.))
     return asked[0]
 
 
@@ -209,6 +211,7 @@ OBSERVED = {
     ('detections_encoder', 'base_frame'): lambda node: finished(node).frame_id,
     ('detections_encoder', 'rectified'): rectified_of,
     ('fusion', 'choices'): lambda node: node._question(Question(text='what?')).choices,
+    ('fusion', 'influence'): lambda node: node._server._responder._influence(),
     ('fusion', 'answer_without_sensors'): lambda node: node._server._responder._without_sensors(),
     ('replay', 'rate'): lambda node: node._player.rate,
     ('replay', 'paused'): lambda node: node._player.paused,
