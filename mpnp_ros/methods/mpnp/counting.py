@@ -353,16 +353,18 @@ class CountingPooling(nn.Module):
     def forward(self, counts: Counts, question: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Return entries [B, M, w], each about its own frame; question: states [B, T, d], mask [B, T]."""
         asked = self.probes(*question)
-        return self.entries_of(self.tally(counts, asked), asked)
+        made = self.reading(asked)
+        return self.entries_of(self.tally(counts, asked, made), asked, made)
 
-    def entries_of(self, tally: Tally, asked: torch.Tensor) -> torch.Tensor:
-        """Return entries [B, M, w] of the probes [B, K, width] and their counts."""
+    def entries_of(self, tally: Tally, asked: torch.Tensor,
+                   made: tuple[Reading, Wishes] | None = None) -> torch.Tensor:
+        """Return entries [B, M, w] of the probes [B, K, width] and their counts; made: as by `reading`."""
         groups = torch.from_numpy(sort_groups(self.channels)).to(asked.device)
         shares = tally.kinds @ groups / (tally.number[..., None] + 0.1)
         numbers = torch.cat([tally.probabilities, tally.number[..., None].asinh(), tally.kinds.asinh(),
                              shares, tally.covered[..., None]], -1)
         alike = shares[:, 0] * shares[:, 1]
-        wishes, combine = self.reading(asked)[1], self.combine
+        wishes, combine = (made or self.reading(asked))[1], self.combine
         found, weight = self.number(numbers).flatten(1), combine[0].weight
         own = found.shape[1]
         found = linear(found, weight[:, :own]) + wishes.combined + linear(alike, weight[:, 2 * own:])
@@ -406,13 +408,14 @@ class CountingPooling(nn.Module):
         """Return log-odds [B] that counts can answer the question of the probes [B, K, width] at all."""
         return self.answerable(asked.flatten(1))[:, 0]
 
-    def tally(self, counts: Counts, asked: torch.Tensor) -> Tally:
-        """Add up the counts that the probes [B, K, width] ask for.
+    def tally(self, counts: Counts, asked: torch.Tensor,
+              made: tuple[Reading, Wishes] | None = None) -> Tally:
+        """Add up the counts that the probes [B, K, width] ask for; made: as by `reading`.
 
         Counts of one frame serve all questions.  Tokens without a direction are spread over all directions,
         as in the fusion of several sensors.
         """
-        reading, there = self.reading(asked)[0], counts.numbers
+        reading, there = (made or self.reading(asked))[0], counts.numbers
         towards = self.probes.window_of(reading.towards, counts.azimuth)
         towards = torch.where(counts.azimuth.isnan()[..., None, :], reading.around.mean(-1, keepdim=True),
                               towards)
@@ -423,13 +426,14 @@ class CountingPooling(nn.Module):
         return Tally(windows, masks, each.sum(-1), number_probabilities(each), (windows @ there) * masks,
                      covered / reading.region)
 
-    def tallies(self, parts: Sequence[Counts], asked: torch.Tensor) -> list[Tally]:
+    def tallies(self, parts: Sequence[Counts], asked: torch.Tensor,
+                made: tuple[Reading, Wishes] | None = None) -> list[Tally]:
         """Return the tally of each of several counts, such as those of each sensor, made in one pass.
 
         Their windows cover as many tokens as the longest has, those that are added are empty.
         """
         if len(parts) == 1:
-            return [self.tally(parts[0], asked)]
+            return [self.tally(parts[0], asked, made)]
         longest = max(counts.azimuth.shape[-1] for counts in parts)
         frames = max(len(counts.numbers) for counts in parts)
 
@@ -440,7 +444,7 @@ class CountingPooling(nn.Module):
             for counts, more in zip(parts, missing, strict=True)), strict=True)
         together = Counts(*(torch.stack([part.expand(frames, *part.shape[1:]) for part in each])
                             for each in (numbers, azimuth, distance, covered)))
-        tally = self.tally(together, asked)
+        tally = self.tally(together, asked, made)
         masks = tally.masks
         return [Tally(windows, masks, *rest) for windows, *rest in zip(
             tally.windows, tally.number, tally.probabilities, tally.kinds, tally.covered, strict=True)]

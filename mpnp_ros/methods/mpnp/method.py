@@ -156,7 +156,9 @@ class LatentConnections(Connections):
             assert worth is not None
             parts.append((link.count(batch), worth, link.gates.max()))
         told = evidence is not None and evidence.told and len(group) > 1
-        tally, *alone = pooling.tallies([fuse(parts), *(counts for counts, _, _ in parts if told)], asked)
+        made = pooling.reading(asked)
+        counted = [fuse(parts), *(counts for counts, _, _ in parts if told)]
+        tally, *alone = pooling.tallies(counted, asked, made)
         columns = [link.columns(batch) for link, batch in group]
         if evidence is not None:  # a link without tokens for a text has no say in how sure it is
             warmths = [link.temperature(asked, tally).where((column > -torch.inf).any(0), 0.)
@@ -167,7 +169,7 @@ class LatentConnections(Connections):
             self._tell(evidence, group, parts, [tally, *alone], asked, silent)
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
-        return reader.prefix_of(pooling.entries_of(tally, asked), opened)
+        return reader.prefix_of(pooling.entries_of(tally, asked, made), opened)
 
     @staticmethod
     def _tell(evidence: Evidence, group: LinksOfReader, parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
