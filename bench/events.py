@@ -25,11 +25,11 @@ from bench.common.figures import BLUE, GREEN, INK, new_figure, plain, save_png
 from bench.common.page import RESULTS, markdown_table, write_page
 from bench.common.program import exit_code, program_parser
 from bench.common.timing import machine_text
+from mpnp_ros.cli.evaluate_links import with_links
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_store import shipped_link
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.registry import create_encoder, find_sensor
+from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
+from mpnp_ros.modalities.registry import Encoder, create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
 from mpnp_ros.questions.generator import Scope
@@ -191,29 +191,15 @@ class WatchedDrive:
         return (self.seen[-1].stamp_ns - self.seen[0].stamp_ns) / SECOND
 
 
-def drives(root: NuScenes, modality: str) -> Iterator[WatchedDrive]:
+def drives(root: NuScenes, encoder: Encoder) -> Iterator[WatchedDrive]:
     """Yield the scenes of a root, encoded."""
-    encoder, truth = create_encoder(modality), TrueObjects(SCOPE)
+    truth = TrueObjects(SCOPE)
     with progress('encoding', 'scene') as show:
         for number, scene in enumerate(root.scenes):
             show(number, len(root.scenes))
             frames = list(root.key_frames(scene))
             yield WatchedDrive(tuple(encode(frame, encoder) for frame in frames),
                                tuple(map(truth.encode, frames)))
-
-
-def make_method(tokens: ModalityTokens) -> Method:
-    """Return the default method with the shipped links that read the tokens."""
-    from mpnp_ros.cli.evaluate_links import link_to
-
-    lm = load_language_model()
-    method = create_method('mpnp', lm)
-    link = shipped_link(
-        tokens.modality, tokens.encoder, tokens.width, find_sensor(tokens.modality).reads_like
-    )
-    assert link is not None, f'no shipped links read the default tokens of {tokens.modality}'
-    method.plug(link_to(link, tokens.modality, tokens.encoder, lm))
-    return method
 
 
 def holds(meaning: Meaning, tokens: ModalityTokens) -> bool:
@@ -258,10 +244,7 @@ def watch(
 
 def recalled(method: Method, text: str, moments: Sequence[RememberedMoment]) -> Recollection:
     """Return the answer to a question about the past."""
-    inquiry = PastInquiry(past_question(text), CHOICES, moments)
-    while not inquiry.go_on(method):
-        pass
-    return inquiry.future.result()
+    return PastInquiry(past_question(text), CHOICES, moments).answer(method)
 
 
 def ask_past(method: Method, drive: WatchedDrive) -> Iterator[tuple[str, bool, bool]]:
@@ -352,8 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--modality', default='lidar', help='sensor that answers (default: %(default)s)')
     parser.add_argument('--page', type=Path, default=RESULTS / 'events.md')
     options = parser.parse_args(arguments)
-    drove = list(drives(NuScenes(options.root), options.modality))
-    method, watched = make_method(drove[0].seen[0]), conditions()
+    encoder, watched = create_encoder(options.modality), conditions()
+    drove = list(drives(NuScenes(options.root), encoder))
+    method = with_links(create_method(DEFAULT_METHOD, load_language_model()), None, [encoder])
     scores = {name: EventScore() for name in SETTINGS}
     past: dict[str, list[tuple[bool, bool]]] = {}
     seconds: list[float] = []

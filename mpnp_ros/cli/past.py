@@ -100,9 +100,7 @@ def _of_bag(arguments: Namespace, show: Any) -> Any:
         raise LinksError(f'bag {arguments.bag}: no shipped links read its tokens')
     inquiry = PastInquiry(asked, arguments.choices or ANSWERS, moments,
                           lambda count: show(count, len(moments)), arguments.window or math.inf)
-    while not inquiry.go_on(method):
-        pass
-    return inquiry.future.result()
+    return inquiry.answer(method)
 
 
 def remembered(bag: Path, interval: float) -> Any:

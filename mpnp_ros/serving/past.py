@@ -110,6 +110,12 @@ class PastInquiry:
             self.future.set_exception(error)
         return self.future.done()
 
+    def answer(self, method: Method) -> Recollection:
+        """Ask all batches of moments; return the answer, or raise the error of the future."""
+        while not self.go_on(method):
+            pass
+        return self.future.result()
+
 
 @dataclass(frozen=True)
 class _Told:
@@ -156,10 +162,18 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
 def _present(asked: PastQuestion, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Return a question about the present that moments are asked, and its choices."""
     if asked.wanted is Wanted.CLOSER:
-        return f'Is there a {asked.text} within {NEAREST[-1]} m?', YES_NO
+        return _is_within(asked.text, NEAREST[-1]), YES_NO
     if asked.wanted is Wanted.CHANGED:
-        return f'How many {Description(CATEGORIES[0]).plural} are there?', NUMBERS
+        return _how_many(CATEGORIES[0]), NUMBERS
     return asked.text, tuple(choices) if asked.wanted in (Wanted.HISTORY, Wanted.THEN) else YES_NO
+
+
+def _is_within(thing: str, metres: int) -> str:
+    return f'Is there a {thing} within {metres} m?'
+
+
+def _how_many(category: str) -> str:
+    return f'How many {Description(category).plural} are there?'
 
 
 def _answering(method: Method, asked: PastQuestion, choices: Sequence[str],
@@ -226,7 +240,7 @@ def _when(span: Span, newest: int) -> str:
 
 def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
     """Whether the nearest such thing has come closer: it is looked for within growing distances."""
-    questions = [method.prepare(f'Is there a {asked.text} within {metres} m?', YES_NO) for metres in NEAREST]
+    questions = [method.prepare(_is_within(asked.text, metres), YES_NO) for metres in NEAREST]
     first = method.answer(questions[-1], moments[-1].tokens)
     if reason := not_known(first.counted, first.answerable):
         return Recollection('', (), 1, reason)
@@ -268,8 +282,7 @@ def _distance(within: Sequence[float]) -> float:
 
 def _changed(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
     """Which sorts of things are more or fewer than at the beginning."""
-    questions = {name: method.prepare(f'How many {Description(name).plural} are there?', NUMBERS)
-                 for name in CATEGORIES}
+    questions = {name: method.prepare(_how_many(name), NUMBERS) for name in CATEGORIES}
     then, now = ([_number(reply) for reply in _ask_all(method, questions.values(), moment)]
                  for moment in (moments[0], moments[-1]))
     yield 2

@@ -194,7 +194,8 @@ class ReaderTraining:
             tokens = TokenBatch.stack([self.data.dataset.frames[example.frame][self.modality]
                                        for example in batch], self.method.lm.device)
             known, pooling = asked[:len(batch)], self.pooling
-            entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known), known)
+            made = pooling.reading(known)
+            entries = pooling.entries_of(pooling.tally(self.link.count(tokens), known, made), known, made)
             answers = torch.tensor([self.answers.index(example.answer) for example in batch],
                                    device=entries.device)
             return (cross_entropy(self.classifier(entries.flatten(1)), answers)

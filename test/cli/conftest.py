@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
+def pretend_robot(monkeypatch) -> Callable[..., None]:
+    """Lets commands talk to a robot that has these methods, by name, and no node."""
+    class Pretender:
+        def __init__(self, namespace: str, **options: object) -> None:
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    def pretend(**methods: Callable[..., object]) -> None:
+        monkeypatch.setattr('mpnp_ros.client.robot.Robot', type('Robot', (Pretender,), methods))
+
+    return pretend
+
+
+@pytest.fixture
 def report(ros: RosHarness) -> Iterator[Callable[..., Callable[[], None]]]:
     """Give a function: text -> what a fusion node says of itself, until it is called or the test ends."""
     import rclpy

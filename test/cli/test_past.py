@@ -78,26 +78,16 @@ def test_a_bag_without_tokens_says_what_to_record(tmp_path, capsys):
 
 
 @pytest.fixture
-def robot(monkeypatch):
+def robot(pretend_robot):
     """Makes a robot that gives back a result, or raises."""
     def make(result):
-        class Robot:
-            def __init__(self, namespace: str, **options: object) -> None:
-                pass
+        def ask_past(self, text, choices, *, window, progress):
+            progress(AskPast.Feedback(moments=1, remembered=3))
+            if isinstance(result, Exception):
+                raise result
+            return result
 
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *error: object) -> None:
-                pass
-
-            def ask_past(self, text, choices, *, window, progress):
-                progress(AskPast.Feedback(moments=1, remembered=3))
-                if isinstance(result, Exception):
-                    raise result
-                return result
-
-        monkeypatch.setattr('mpnp_ros.client.robot.Robot', Robot)
+        pretend_robot(ask_past=ask_past)
 
     return make
 

@@ -34,28 +34,18 @@ def event(kind: int, **fields: object) -> Event:
 
 
 @pytest.fixture
-def heard(monkeypatch):
+def heard(pretend_robot):
     """The events that a robot tells, and the options it is asked with."""
     said = SimpleNamespace(events=[], asked={})
 
-    class Robot:
-        def __init__(self, namespace: str, **options: object) -> None:
-            pass
+    def events(self, question, answers, choices, **options):
+        said.asked = {'question': question, 'answers': answers, **options}
+        for each in said.events:
+            if isinstance(each, Exception):
+                raise each
+            yield each
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-        def events(self, question, answers, choices, **options):
-            said.asked = {'question': question, 'answers': answers, **options}
-            for each in said.events:
-                if isinstance(each, Exception):
-                    raise each
-                yield each
-
-    monkeypatch.setattr('mpnp_ros.client.robot.Robot', Robot)
+    pretend_robot(events=events)
     return said
 
 

@@ -130,7 +130,6 @@ def unjittered(seconds: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.concatenate(parts))
 
 
-
 class ReadingBuffer:
     """Keeps the readings of the last seconds; adding one costs the same at any rate.
 
