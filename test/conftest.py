@@ -108,9 +108,13 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests of simulator and benchmarks, and let processes that share a run end together.
 
-    They begin with the files that take longest.
+    They begin with the files that take longest.  A test of real processes that fails is tried once more, as
+    ``colcon test --retest-until-pass`` does with those of ROS 2: on a busy machine discovery can be late.  The
+    summary names it.
     """
     for item in items:
+        if item.get_closest_marker('ros') and config.pluginmanager.hasplugin('rerunfailures'):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         path = str(item.path.relative_to(Path(__file__).parent))
         for marker, folder in ROOFS.items():
             if path.startswith(folder):
