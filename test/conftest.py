@@ -109,8 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark the tests of simulator and benchmarks, and let processes that share a run end together.
 
     They begin with the files that take longest.  A test of real processes that fails is tried once more, as
-    ``colcon test --retest-until-pass`` does with those of ROS 2: on a busy machine discovery can be late.  The
-    summary names it.
+    ``colcon test --retest-until-pass`` does, and named in the summary: discovery can be late.
     """
     for item in items:
         if item.get_closest_marker('ros') and config.pluginmanager.hasplugin('rerunfailures'):

@@ -82,10 +82,13 @@ high. The band spans the seeds. Right: the table.
 {costs}
 
 Encoders: the {modality} frames of the training, each once, measured on one; every method reads the same
-stored tokens. Reading: all texts, each once, through the part of the model below the modalities; none if
-columns are in front of the first block. Calibration: trials of a method before training, such as the choice
-of skipped attentions. Steps: forward and backward with the head, the mean of {measured} measured ones.
-Optimiser: AdamW, {optimiser} multiply-adds a parameter and step. Evaluations are not counted for any method.
+stored tokens. Reader: links that count learn first what a question asks for and how to count it, without
+the upper part of the model. They are told the meaning of each question (direction, category and status),
+which the generator knows; other methods learn from questions and answers alone. Reading: all texts, each
+once, through the part of the model below the modalities; none if columns are in front of the first block.
+Calibration: trials of a method before training, such as the choice of skipped attentions. Steps: forward
+and backward with the head, the mean of {measured} measured ones. Optimiser: AdamW, {optimiser}
+multiply-adds a parameter and step. Evaluations are not counted for any method.
 {folding}{failed}"""
 SENSOR = "The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from."
 OBJECTS_ALONE = ('True objects in place of a sensor, as a perfect encoder would tell of them, so that no\n'

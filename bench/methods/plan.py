@@ -11,6 +11,7 @@ from typing import Any
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import write_file
 from mpnp_ros.options import Options, option
+from mpnp_ros.training.trainer import PARTS
 
 BLIND = 'blind'
 """Row of the compared method with learned constants instead of a sensor."""
@@ -22,6 +23,9 @@ class MethodPlan(Options):
     """How one method is trained, see TrainerConfig."""
 
     link: Mapping[str, Any] = option({}, 'options of Method.new_link')
+    reader: Mapping[str, Any] = option(
+        {}, 'options of ReaderConfig: links count, and their readers learn first; empty: they do not count')
+    part: str = option('all', 'trained part of the links, after the reader', choices=tuple(PARTS))
     batch: int = option(32, 'questions per step', low=1)
     learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
     gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)

@@ -19,7 +19,7 @@ from mpnp_ros.training.evaluation import majority_answers
 from mpnp_ros.training.key_frames import scene_of
 
 Result = Mapping[str, Any]
-COSTS = ('encoders', 'reading', 'calibration', 'steps', 'optimiser')
+COSTS = ('encoders', 'reader', 'reading', 'calibration', 'steps', 'optimiser')
 
 
 @dataclass(frozen=True, eq=False)

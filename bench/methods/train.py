@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -28,17 +29,24 @@ from mpnp_ros.errors import BudgetError, MpnpError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp_eas.method import MpnpEas
 from mpnp_ros.methods.registry import create_method
+from mpnp_ros.questions.rule import parse_question
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.batches import BatchPlan, PreparedQuestions
 from mpnp_ros.training.budget import ADAMW, measure_macs, peak_memory
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import answers_of, evaluate
+from mpnp_ros.training.painted_questions import PaintedDataset
+from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderStep, ReaderTraining
 from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, blind_method, calibration_samples
+from mpnp_ros.training.true_objects import counting
 
 CURVE, CHECKPOINT, LINK = 'curve.json', 'checkpoint', 'link'
+READER, COST = 'reader', 'cost.json'
+SHOWN_EVERY = 100
 CANCELLED_REPORT = 'cancelled'
 MEASURED_STEPS = 6
 FIRST_SHARE = 1 / 64
@@ -73,7 +81,8 @@ class MethodTraining:
         torch.manual_seed(run.seed)
         tokens = data.train.frames[data.train.examples[0].frame][run.modality]
         method = create_method(run.method, lm)
-        method.plug(method.new_link(run.modality, tokens.encoder, tokens.width, **run.plan.link))
+        counts = counting(CHANNELS) if run.plan.reader else {}
+        method.plug(method.new_link(run.modality, tokens.encoder, tokens.width, **counts, **run.plan.link))
         self.method = blind_method(method) if run.blind else method
         self.book = PreparedQuestions(self.method)
 
@@ -81,7 +90,8 @@ class MethodTraining:
         """Train within the budget and answer the test; returns the result, or None if stopped."""
         run, plan, data = self.run, self.run.plan, self.data
         encoding = 0 if run.blind else data.encoder_macs * distinct_frames(data.train, run.modality)
-        cost = measure_cost(self.method, self.book, data.train, encoding, plan.batch, run.seed)
+        reader = self.train_reader(folder) if plan.reader and not run.blind else ReaderCost()
+        cost = measure_cost(self.method, self.book, data.train, encoding, reader.macs, plan.batch, run.seed)
         steps = cost.steps_within(run.budget, run.max_steps)
         points = curve_steps(steps, run.points, plan.checkpoint_every)
 
@@ -94,7 +104,8 @@ class MethodTraining:
                       lambda: evaluate(self.method, data.curve, self.book).value, show)
         config = TrainerConfig(steps=steps, batch=plan.batch, learning_rate=plan.learning_rate,
                                gate_learning_rate=plan.gate_learning_rate, seed=run.seed,
-                               warm_up=round(run.warm_up * steps), checkpoint_every=plan.checkpoint_every)
+                               warm_up=round(run.warm_up * steps), checkpoint_every=plan.checkpoint_every,
+                               part='all' if run.blind else plan.part)
         report = Trainer(self.method, config, self.book).fit(
             data.train, progress=curve, cancelled=stopped, checkpoint=folder / CHECKPOINT)
         if report.stopped == CANCELLED_REPORT:
@@ -103,17 +114,53 @@ class MethodTraining:
         peak = peak_memory(self.method.lm.device)
         for link in self.method.links().values():
             save_link(link, folder / LINK)
-        macs = {'encoders': cost.encoders, 'reading': cost.reading, 'calibration': cost.calibration,
-                'steps': report.steps * cost.step, 'optimiser': report.steps * cost.optimiser}
+        macs = {'encoders': cost.encoders, 'reader': cost.reader, 'reading': cost.reading,
+                'calibration': cost.calibration, 'steps': report.steps * cost.step,
+                'optimiser': report.steps * cost.optimiser}
         # What a method spends once per language model: the distillation of mpnp_eas.
         beforehand = measure_macs(self.method.distil) if isinstance(self.method, MpnpEas) else 0
         answers = answers_of(self.method, data.test.examples, self.book,
                              lambda example: data.test.frames[example.frame])
         return {'row': run.row, 'seed': run.seed, 'steps': report.steps, 'batch': plan.batch,
                 'learning_rate': plan.learning_rate, 'parameters': report.parameters, 'macs': macs,
-                'seconds': report.seconds, 'final_loss': report.final_loss, 'beforehand': beforehand,
-                'peak_bytes': peak, 'right': right_answers(data.test.examples, answers),
+                'seconds': reader.seconds + report.seconds, 'final_loss': report.final_loss,
+                'beforehand': beforehand, 'peak_bytes': peak,
+                'right': right_answers(data.test.examples, answers),
                 'curve': [[cost.at(step), curve.values[step]] for step in points]}
+
+    def train_reader(self, folder: Path) -> ReaderCost:
+        """Train the reader of the link on the questions of the training; a finished reader is kept."""
+        place, modality = folder / READER, self.run.modality
+        if not (place / COST).is_file():
+            meanings = {text: meaning for text in {example.question for example in self.data.train.examples}
+                        if (meaning := parse_question(text))}
+            asked = replace(self.data.train, examples=tuple(
+                example for example in self.data.train.examples if example.question in meanings))
+            training = ReaderTraining(self.method, modality, PaintedDataset(asked, meanings),
+                                      ReaderConfig(**self.run.plan.reader, seed=self.run.seed))
+
+            def show(step: ReaderStep) -> None:
+                if step.step % SHOWN_EVERY == 0 or step.step == step.steps:
+                    print(f'{self.run.row}, seed {self.run.seed}: {step.stage} {step.step} of {step.steps}, '
+                          f'loss {step.loss:.2f}', flush=True)
+
+            started = time.perf_counter()
+            macs = measure_macs(lambda: training.run(show))
+            optimiser = ADAMW * sum(map(torch.Tensor.numel, training.pooling.parameters())) * (
+                training.config.word_steps + training.config.number_steps)
+            save_link(training.link, place)
+            cost = ReaderCost(macs + optimiser, time.perf_counter() - started)
+            write_file(place / COST, json.dumps(asdict(cost)).encode())
+        self.method.replace(load_link(place, lm=self.method.lm))
+        return ReaderCost(**json.loads((place / COST).read_bytes()))
+
+
+@dataclass(frozen=True)
+class ReaderCost:
+    """What it takes to train the reader of a counting link, with the optimiser."""
+
+    macs: float = 0.
+    seconds: float = 0.
 
 
 class Curve:
@@ -159,12 +206,15 @@ def curve_steps(steps: int, points: int, avoided: int) -> list[int]:
 class AdaptationCost:
     """MACs of an adaptation.
 
-    encoders: all training frames, once; tokens are kept.  reading: all texts, once, through the blocks below
+    encoders: all training frames, once; tokens are kept.  reader: training of the reader of a counting link,
+    with its own reading of all texts.  reading: all texts, once, through the blocks below
     the modalities.  calibration: trials of a method before training, e.g. which attentions to skip.  step:
     one forward and backward pass with the head, the mean of a few measured steps.  optimiser: per step.
+    step and optimiser count the gradients of all parameters, also where a part of them is trained.
     """
 
     encoders: float
+    reader: float
     reading: float
     calibration: float
     step: float
@@ -173,7 +223,7 @@ class AdaptationCost:
     @property
     def once(self) -> float:
         """MACs before the first step."""
-        return self.encoders + self.reading + self.calibration
+        return self.encoders + self.reader + self.reading + self.calibration
 
     def at(self, steps: int) -> float:
         """All MACs after a number of steps."""
@@ -189,12 +239,12 @@ class AdaptationCost:
         return steps
 
 
-def measure_cost(method: Method, book: PreparedQuestions, train: TokenDataset, encoding: float, batch: int,
-                 seed: int) -> AdaptationCost:
+def measure_cost(method: Method, book: PreparedQuestions, train: TokenDataset, encoding: float, reader: float,
+                 batch: int, seed: int) -> AdaptationCost:
     """The costs of training the links of a method; reads all questions into the book and calibrates.
 
-    book: empty and without a cache on disk.  encoding: MACs of encoding all frames.  The cost of a step is
-    the mean of a few, without the optimiser.
+    book: empty and without a cache on disk.  encoding: MACs of encoding all frames.  reader: MACs of training
+    the reader.  The cost of a step is the mean of a few, without the optimiser.
     """
     reading = measure_macs(lambda: book.read(train.examples))
     questions = [book[example] for example in train.examples]
@@ -213,7 +263,7 @@ def measure_cost(method: Method, book: PreparedQuestions, train: TokenDataset, e
     for parameter in method.trainable_parameters():
         parameter.grad = None
     trained = sum(parameter.numel() for parameter in method.trainable_parameters())
-    return AdaptationCost(encoding, reading, calibration, steps, ADAMW * trained)
+    return AdaptationCost(encoding, reader, reading, calibration, steps, ADAMW * trained)
 
 
 if __name__ == '__main__':

@@ -28,6 +28,7 @@ from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.key_frames import scene_of
+from mpnp_ros.training.reader_trainer import ReaderTraining
 from mpnp_world.dataset.objects_only import scene_key_frames
 from mpnp_world.standin import write_standin
 
@@ -129,9 +130,10 @@ def test_data_are_made_once_and_come_back_the_same(study, config, data, tmp_path
 @pytest.fixture
 def training(study, config, data, tiny_lm_folder):
     """Give a function: row -> its training with so many steps, always the same."""
-    def make(row: str = 'mpnp', method: str = 'mpnp') -> MethodTraining:
-        run = Run(row, method, 0, MethodPlan(link=SMALL, batch=4, checkpoint_every=2), 'lidar', 1e9, 7, 3, .1,
-                  str(tiny_lm_folder), identity(study, config.read))
+    def make(row: str = 'mpnp', method: str = 'mpnp', plan: MethodPlan | None = None) -> MethodTraining:
+        plan = plan or MethodPlan(link=SMALL, batch=4, checkpoint_every=2)
+        run = Run(row, method, 0, plan, 'lidar', 1e9, 7, 3, .1, str(tiny_lm_folder),
+                  identity(study, config.read))
         return MethodTraining(run, data, load_language_model(str(tiny_lm_folder)))
     return make
 
@@ -161,6 +163,24 @@ def test_the_end_of_the_curve_is_the_whole_cost(training, tmp_path):
     assert macs['optimiser'] == 6 * result['parameters'] * result['steps']
     assert macs['encoders'] > 0 < macs['reading'] and macs['calibration'] == 0
     assert [point[0] for point in result['curve']] == sorted(point[0] for point in result['curve'])
+
+
+COUNTING = MethodPlan(link={'last': 2, 'hidden': 16, 'pooling_width': 16, 'pooling_heads': 2, 'entries': 2,
+                            'harmonics': 4}, batch=4, checkpoint_every=2, part='aligners',
+                      reader={'word_steps': 3, 'word_batch': 8, 'number_steps': 3, 'number_batch': 8})
+
+
+def test_the_reader_of_links_that_count_learns_once_and_its_cost_is_counted(training, tmp_path, monkeypatch):
+    first = training(plan=COUNTING).work(tmp_path, lambda: False)
+    assert first['macs']['reader'] > 0 < first['macs']['reading']
+    assert first['curve'][-1][0] == pytest.approx(sum(first['macs'].values()))
+    monkeypatch.setattr(ReaderTraining, 'run', None)  # another process finds it trained
+    again = training(plan=COUNTING).work(tmp_path, lambda: False)
+    assert again['macs'] == first['macs'] and again['right'] == first['right']
+
+
+def test_the_blind_have_no_reader(training, tmp_path):
+    assert training(BLIND, plan=COUNTING).work(tmp_path, lambda: False)['macs']['reader'] == 0
 
 
 def test_the_blind_encode_nothing_and_answer_from_the_text_alone(training, data, tmp_path):

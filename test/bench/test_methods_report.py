@@ -150,7 +150,7 @@ def test_points_of_a_curve_are_denser_at_the_beginning():
 
 @given(st.floats(1, 1e6), st.integers(1, 500))
 def test_a_budget_is_used_up_and_never_exceeded(budget, most):
-    cost = AdaptationCost(encoders=100, reading=200, calibration=50, step=9, optimiser=1)
+    cost = AdaptationCost(encoders=90, reader=10, reading=200, calibration=50, step=9, optimiser=1)
     if budget < cost.at(1):
         with pytest.raises(BudgetError, match='increase the budget'):
             cost.steps_within(budget, most)

@@ -88,9 +88,9 @@ def test_mounts_clocks_and_diagnostics_of_two_robots_stay_apart(ros, tiny_system
                      for status in message.status}
             assert names == {robot}
         # Nodes that a test before this one killed are still in the graph for a while.
-        wait_until(lambda: not ros.node.count_publishers('/diagnostics')
-                   and not ros.node.count_subscribers('/clock')
-                   and not ros.node.count_subscribers('/tf_static'), 'no topic outside the namespaces', PATIENCE)
+        node = ros.node
+        wait_until(lambda: not (node.count_publishers('/diagnostics') or node.count_subscribers('/clock')
+                                or node.count_subscribers('/tf_static')), 'nothing outside', PATIENCE)
     finally:
         for process, _ in robots.values():
             process.send_signal(signal.SIGTERM)
