@@ -8,7 +8,9 @@ least squares with a perfect sensor as prior.
 The confidence of answers follows from a temperature by which their log-probabilities are divided.  It depends
 on question and frame: on the contents of the question and on the uncertainty of the counts (after Guo et al.,
 arXiv:1706.04599, section 4.2, who have one temperature for all).  It is fitted on questions not used for
-training, changes no answer, and is stored with the link.
+training, changes no answer, and is stored with the link.  What is fitted is the confidence itself, as the
+probability that the answer is right (section 2): the likelihood of all choices, which Guo et al. fit, leaves
+answers from uncertain counts too sure.
 """
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import nll_loss
+from torch.nn.functional import binary_cross_entropy
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import TokenBatch
@@ -42,6 +44,8 @@ BATCH = 64
 STIFFNESS = 10.0
 """Weight of the squares of the temperature's parameters that read the question.  There are many of them, so
 that temperatures differ between questions only for a reason; those that read the counts are few, and free."""
+LEAST = 1e-6
+"""Confidences of 0 and 1 are moved by so much: their gradients are infinite."""
 LBFGS_STEPS = 60
 """Maximum iterations of the fit of the temperature."""
 
@@ -124,7 +128,8 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
                     see: Callable[[Example], Frame]) -> tuple[float, float]:
     """Fit the temperature of a plugged link; return the loss before and after.
 
-    The loss is the mean negative log-likelihood of the true answers.  examples: with choices, not from the
+    The loss is the mean binary cross-entropy between the confidence of the most likely answer and whether it
+    is right.  examples: with choices, not from the
     training set.  see: returns the tokens for each question.  Raises TrainingError for a link that does not
     count.
     """
@@ -152,9 +157,12 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
     scores, answers = torch.stack(logs).to(method.lm.device), torch.tensor(true, device=method.lm.device)
     optimiser = torch.optim.LBFGS(doubt.parameters(), max_iter=LBFGS_STEPS, line_search_fn='strong_wolfe')
 
+    right = (scores.argmax(-1) == answers).to(scores.dtype)
+
     def answer_loss() -> torch.Tensor:
         temperature = torch.cat([link.temperature(*pair) for pair in zip(asked, tallies, strict=True)])
-        return nll_loss((scores / temperature[:, None]).log_softmax(-1), answers)
+        confidence = (scores / temperature[:, None]).softmax(-1).amax(-1)
+        return binary_cross_entropy(confidence.clamp(LEAST, 1 - LEAST), right)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()

@@ -63,11 +63,16 @@ def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, 
         return asked.answer_batch([book.question(one) for one in examples],
                                   [data.dataset.frames[one.frame] for one in examples])
 
-    answers = [reply.text for reply in replies()]
+    def error() -> float:
+        return calibration_error([reply.confidence for reply in replies()],
+                                 [reply.text == one.answer for reply, one in zip(replies(), examples, strict=True)])
+
+    answers, as_made = [reply.text for reply in replies()], error()
     before, after = fit_temperature(method, OBJECTS, examples, book,
                                     lambda one: data.dataset.frames[one.frame])
     fitted = replies()
-    assert after < before and float(link.doubt.weight.abs().sum()) > 0
+    assert after < before and error() < as_made
+    assert float(link.doubt.weight.abs().sum()) > 0
     assert [reply.text for reply in fitted] == answers
     assert all(sum(reply.probabilities) == pytest.approx(1, abs=1e-4) for reply in fitted)
     alone = method.answer(book.question(examples[0]), data.dataset.frames[examples[0].frame])
