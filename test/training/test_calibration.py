@@ -64,8 +64,9 @@ def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, 
                                   [data.dataset.frames[one.frame] for one in examples])
 
     def error() -> float:
-        return calibration_error([reply.confidence for reply in replies()],
-                                 [reply.text == one.answer for reply, one in zip(replies(), examples, strict=True)])
+        said = replies()
+        right = [reply.text == one.answer for reply, one in zip(said, examples, strict=True)]
+        return calibration_error([reply.confidence for reply in said], right)
 
     answers, as_made = [reply.text for reply in replies()], error()
     before, after = fit_temperature(method, OBJECTS, examples, book,
