@@ -39,7 +39,8 @@ USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
           'onnx': ('onnx', 'reads the default camera encoder once'),
           'scipy': ('scipy', 'follows what detectors find'),
           'vision_msgs': ('vision_msgs', 'detections of other nodes'),
-          'audio_common_msgs': ('audio_common_msgs', 'sound of microphones')}
+          'audio_common_msgs': ('audio_common_msgs', 'sound of microphones'),
+          'foxglove_msgs': ('foxglove_msgs', 'sound of microphones in the form of Foxglove')}
 ROS_MODULES = ('std_msgs', 'sensor_msgs', 'geometry_msgs', 'diagnostic_msgs', 'lifecycle_msgs',
                'rosgraph_msgs', 'nav_msgs', 'visualization_msgs', 'tf2_msgs')
 
@@ -190,7 +191,7 @@ def _weights(name: str, model: str, installed: bool, remedy: str, otherwise: str
 def _how_to_install(name: str) -> str:
     if name == 'torch':
         return 'pip install torch (on a Jetson: the wheel of NVIDIA for your JetPack)'
-    if name in ('vision_msgs', 'audio_common_msgs'):
+    if name.endswith('_msgs'):
         return f'apt install ros-$ROS_DISTRO-{name.replace("_", "-")}, or run `make install`'
     return f'pip install {name}'
 
