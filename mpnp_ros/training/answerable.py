@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mpnp_ros.errors import TrainingError
@@ -84,6 +85,20 @@ def fit_answerable(pooling: CountingPooling, can: torch.Tensor, cannot: torch.Te
         optimiser.step()
         losses.append(loss.item())
     return sum(losses[-100:]) / len(losses[-100:])
+
+
+@torch.no_grad()
+def claim(pooling: CountingPooling, can: torch.Tensor, share: float = 0.9995) -> None:
+    """Move the border of a reader so that it claims this share of questions that it can answer.
+
+    can: probes [n, K, width] of questions in words that training never uses.  People's words are further from
+    those of training than any others, and a question refused wrongly costs more than one claimed wrongly.  A
+    border that claims as many already stays.
+    """
+    border = torch.quantile(pooling.can_answer(can), 1 - share)
+    last = pooling.answerable[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias -= border.clamp(max=0.)
 
 
 def reader_of(link: object) -> CountingPooling:

@@ -6,7 +6,7 @@ import torch
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.training.answerable import AnswerableConfig, fit_answerable, probes_of, reader_of
+from mpnp_ros.training.answerable import AnswerableConfig, claim, fit_answerable, probes_of, reader_of
 
 CHANNELS = ('car: moving', 'car: parked', 'bus: moving')
 LINK = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 6}
@@ -43,6 +43,21 @@ def test_only_what_is_answerable_is_learned(method):
     changed = {name.split('.')[0] for name, tensor in pooling.state_dict().items()
                if not torch.equal(tensor, before[name])}
     assert changed == {'answerable'}
+
+
+def test_the_border_moves_until_almost_all_are_claimed_and_never_back(method):
+    pooling = reader_of(method.links()['camera'])
+    can = probes_of(method, ['camera'], CAN)['camera']
+    with torch.no_grad():
+        pooling.answerable[-1].bias -= pooling.can_answer(can).max() + 5.
+    order = pooling.can_answer(can).argsort()
+    claim(pooling, can)
+    claimed = pooling.can_answer(can)
+    assert -.1 < float(claimed.min()) < 1e-3 and torch.equal(claimed.argsort(), order)
+    with torch.no_grad():
+        pooling.answerable[-1].bias += 3.
+    claim(pooling, can)
+    torch.testing.assert_close(pooling.can_answer(can), claimed + 3.)
 
 
 def test_readers_that_differ_in_what_they_can_answer_only_are_shared(method):

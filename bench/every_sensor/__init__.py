@@ -1,0 +1,1 @@
+"""Accuracy of every set of sensors, on questions about objects, own motion and sounds."""
