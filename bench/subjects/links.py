@@ -47,7 +47,7 @@ TRAINING, VALIDATION, TEST = 0, 1, 2
 CAN, CANNOT = {OBJECTS.name: 6000, MOTION.name: 2500, SOUNDS.name: 2500}, 4000
 """Texts that a reader can answer, and most others, from which it learns at last which ones it can."""
 HELD_OUT = 2000
-"""Texts about objects with held-out words, nearly all of which are claimed.  Texts about sounds are too close
+"""Texts about objects with held-out words, all of which are claimed.  Texts about sounds are too close
 to others for that: a reader that claims them all claims half of everything."""
 REFITTED = 'bench.subjects: at last what it can answer'
 Show = Callable[[str, TrainingStep], None]

@@ -20,6 +20,8 @@ from mpnp_ros.methods.mpnp.link import LatentLink
 from mpnp_ros.options import Options, option
 from mpnp_ros.training.text_states import padded_states, text_states
 
+MARGIN = 0.01
+"""Logit of the question at the border, once that has moved."""
 READING = 128
 """Texts that the language model reads at once."""
 
@@ -88,17 +90,17 @@ def fit_answerable(pooling: CountingPooling, can: torch.Tensor, cannot: torch.Te
 
 
 @torch.no_grad()
-def claim(pooling: CountingPooling, can: torch.Tensor, share: float = 0.9995) -> None:
-    """Move the border of a reader so that it claims this share of questions that it can answer.
+def claim(pooling: CountingPooling, can: torch.Tensor) -> None:
+    """Move the border of a reader so that it claims all of some questions that it can answer.
 
     can: probes [n, K, width] of questions in words that training never uses.  People's words are further from
     those of training than any others, and a question refused wrongly costs more than one claimed wrongly.  A
-    border that claims as many already stays.
+    border that claims them already stays.
     """
-    border = torch.quantile(pooling.can_answer(can), 1 - share)
+    lowest = pooling.can_answer(can).min()
     last = pooling.answerable[-1]
     assert isinstance(last, nn.Linear)
-    last.bias -= border.clamp(max=0.)
+    last.bias -= (lowest - MARGIN).clamp(max=0.)
 
 
 def reader_of(link: object) -> CountingPooling:
