@@ -25,7 +25,7 @@ from bench.common.jobs import kept
 from bench.common.page import RESULTS, markdown_table, write_page
 from bench.common.program import exit_code, program_parser
 from bench.common.timing import machine_text
-from bench.every_sensor.moments import HEARD, KEY_FRAMES, SCENES, make_moments
+from bench.every_sensor.moments import HEARD, KEY_FRAMES, SCENES, moments
 from mpnp_ros.cli.evaluate_links import with_links
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.llm.weights import load_language_model
@@ -89,9 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         encoders = {name: create_encoder(name, options) for name, options in SENSORS.items()}
-        data = make_moments(given.work, encoders, given.of_each)
+        data = moments(given.work, encoders, given.of_each)
         method = with_links(create_method(DEFAULT_METHOD, load_language_model()), None, [*encoders.values()])
         book = PreparedQuestions(method, QuestionFiles())
+        (given.work / 'answers').mkdir(exist_ok=True)
         right: dict[str, list[int]] = {}
         with progress('answering') as show:
             for number, chosen in enumerate(SETS, 1):

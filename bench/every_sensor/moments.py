@@ -14,6 +14,7 @@ import numpy as np
 from bench.audio.drive import siren_azimuth
 from bench.imu.drives import classes
 from mpnp_ros.errors import DatasetError
+from mpnp_ros.files import cached_folder
 from mpnp_ros.modalities.audio.frames import AudioFrame
 from mpnp_ros.modalities.imu.channels import BUMP_SPAN, PACES, SPEEDS, TURNS
 from mpnp_ros.modalities.registry import Encoder
@@ -60,11 +61,20 @@ def identities() -> list[SceneIdentity]:
     return [SceneIdentity(seed, Conditions(('day', 'night')[seed % 2])) for seed in SCENES]
 
 
+def moments(folder: Path, encoders: Mapping[str, Encoder], of_each: int) -> TokenDataset:
+    """Questions about the moments, kept in the folder; see make_moments."""
+    heads = [encoder.fingerprint for encoder in encoders.values()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return TokenDataset.load(cached_folder(
+        folder / 'moments', f'{RECIPE} {SCENES} {PER_KIND} {of_each} {heads}',
+        lambda empty: make_moments(folder, encoders, of_each).write(empty)))
+
+
 def make_moments(folder: Path, encoders: Mapping[str, Encoder], of_each: int) -> TokenDataset:
     """Generate the scenes if missing, encode them, and ask.
 
-    of_each: questions about objects of each type; about motion and sounds, of each type and answer.
-    Raises DatasetError if the simulation of the truth leaves the path of the scene.
+    of_each: questions of each type.  Raises DatasetError if the simulation of the truth leaves the path of
+    the scene.
     """
     scenes = identities()
     root = NuScenes(generate(folder / 'world', scenes, RECIPE, workers=2))
@@ -145,7 +155,7 @@ def state_questions(subject: States, there: tuple[tuple[Channel, float], ...], k
     told = [subject is MOTION or category in HEARD for category, _ in subject.channels]
     tokens = ModalityTokens(subject.name, 'truth', np.zeros((1, len(subject.channels)), np.float32),
                             np.full(1, math.nan, np.float32), known=np.array(told))
-    asked = PaintedState(subject, tokens, there, 'hard').asked(rng, 10 * PER_KIND)
+    asked = PaintedState(subject, tokens, there, 'hard').asked(rng, len(subject.meanings))
     heard = {category for (category, _), _ in there}
     return [Example(subject.say(meaning, rng), answer, all_answers(), f'{subject.name}: {meaning.type}', 0,
                     key)
