@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.common.accuracy import Estimate, estimate, right_answers
+from bench.common.accuracy import Estimate, estimate, percent, right_answers
 from bench.common.figures import BLUE, FAINT, GREEN, GRID, INK, ORANGE, new_figure, plain, save_png
 from bench.common.jobs import kept
 from bench.common.page import RESULTS, markdown_table, write_page
@@ -44,6 +44,7 @@ SUBJECTS = {'objects': BLUE, 'motion': GREEN, 'sounds': ORANGE}
 OWN = {'camera': 'objects', 'lidar': 'objects', 'radar': 'objects', 'imu': 'motion', 'audio': 'sounds'}
 """The subject that each sensor tells of."""
 SETS = [chosen for size in range(len(SENSORS) + 1) for chosen in combinations(SENSORS, size)]
+NONE = 'none'
 PAGE = """# Every set of sensors
 
 Output of `python -m bench.every_sensor --work every_sensor --output docs/results` on {machine}; the figures
@@ -60,8 +61,9 @@ with all but those that tell of the subject.
 
 {own}
 
-*blind* answers without any sensor, from the text alone. *majority* is the most frequent answer of each text
-in the other streets, for own motion and sounds of each type of question.
+*none*: the frozen language model without any sensor, which was never trained on these questions. *majority*:
+the most frequent answer, of each text in the other streets for objects, and of each type of question for own
+motion and sounds.
 
 ## All {sets} sets
 
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help='folder that keeps scenes and answers')
     parser.add_argument('--output', type=Path, default=RESULTS, metavar='FOLDER',
                         help='folder for every_sensor.md, .json and .png (default: %(default)s)')
-    parser.add_argument('--of-each', type=int, default=80, metavar='N',
+    parser.add_argument('--of-each', type=int, default=120, metavar='N',
                         help='questions of each type (default: %(default)s)')
     given = parser.parse_args(arguments)
 
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     def see(example: Example) -> dict[str, Any]:
                         return {name: data.frames[example.frame][name] for name in chosen}
                     return right_answers(data.examples, answers_of(method, data.examples, book, see))
-                name = ' + '.join(chosen) or 'blind'
+                name = ' + '.join(chosen) or NONE
                 right[name] = kept(given.work / 'answers' / f'{name}.json', answer)
                 show(number, len(SETS), name)
         print(write_report(data, right, given.output))
@@ -120,12 +122,12 @@ def write_report(data: TokenDataset, right: Mapping[str, Sequence[int]], output:
     for sensor, subject in OWN.items():
         others = ' + '.join(name for name in SENSORS if OWN[name] != subject)
         own.append((sensor, subject, shares[sensor][subject], shares[everything][subject],
-                    shares[others][subject], shares['blind'][subject], f'{majority[subject]:.1f}'))
+                    shares[others][subject], shares[NONE][subject], f'{majority[subject]:.1f}'))
     counted = {subject: int((subject_of == subject).sum()) for subject in SUBJECTS}
     text = PAGE.format(
         machine=machine_text(), moments=len(data.frames), scenes=len(SCENES), sets=len(SETS) - 1,
         choices=len(data.examples[0].choices), **counted, **HEARD,
-        own=markdown_table(('sensor', 'subject', 'alone', 'all five', 'all others', 'blind', 'majority'),
+        own=markdown_table(('sensor', 'subject', 'alone', 'all five', 'all others', NONE, 'majority'),
                            own),
         table=markdown_table(('sensors', *SUBJECTS), [
             (name, *row.values()) for name, row in shares.items()]))
@@ -172,22 +174,20 @@ def _subject(example: Example) -> str:
 
 def _majority(examples: Sequence[Example], scenes: np.ndarray, subject_of: np.ndarray,
               ) -> Iterator[tuple[str, float]]:
-    """Percent right of the most frequent answer in the other scenes."""
-    texts = [example if subject == 'objects' else _of_type(example)
-             for example, subject in zip(examples, subject_of, strict=True)]
-    hits = np.zeros(len(examples))
-    for scene in set(scenes):
-        here = np.flatnonzero(scenes == scene)
-        others = [text for text, place in zip(texts, scenes, strict=True) if place != scene]
-        asked = [texts[place] for place in here]
-        hits[here] = right_answers(asked, majority_answers(others, asked))
+    """Percent right of the most frequent answer: of each text in other scenes, or of each type of question.
+
+    Answers of a type about own motion and sounds are balanced over all scenes, so other scenes mislead.
+    """
     for subject in SUBJECTS:
-        yield subject, 100 * float(hits[subject_of == subject].mean())
-
-
-def _of_type(example: Example) -> Example:
-    """The question with its type in place of its words, of which there are too many."""
-    return replace(example, question=example.type)
+        places = np.flatnonzero(subject_of == subject).tolist()
+        asked = [examples[place] if subject == 'objects' else
+                 replace(examples[place], question=examples[place].type) for place in places]
+        said = majority_answers(asked, asked)
+        if subject == 'objects':
+            said = [majority_answers([other for other, of in zip(asked, scenes[places], strict=True)
+                                      if of != scene], [example])[0]
+                    for example, scene in zip(asked, scenes[places], strict=True)]
+        yield subject, percent(right_answers(asked, said))
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
 
 from bench.every_sensor import moments as streets
-from bench.every_sensor.__main__ import OWN, SENSORS, SETS, write_report
+from bench.every_sensor.__main__ import NONE, OWN, SENSORS, SETS, write_report
 from bench.every_sensor.moments import balanced, make_moments, scene_truths, state_questions, truth_of
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.subjects import SOUNDS, all_answers
@@ -81,7 +81,7 @@ def test_the_page_shows_every_set_and_what_each_sensor_adds(tmp_path, graphics):
                              f's{number % 4}/0')
                      for subject, kind in (('objects', 'count'), ('motion', 'motion: exist'),
                                            ('sounds', 'sounds: where')) for number in range(12))
-    right = {' + '.join(chosen) or 'blind': [
+    right = {' + '.join(chosen) or NONE: [
         int(any(OWN[name] == example.question.split()[0] for name in chosen)) for example in examples]
         for chosen in SETS}
     frames = {example.frame: {} for example in examples}
