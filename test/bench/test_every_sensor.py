@@ -29,7 +29,7 @@ def made(tmp_path_factory):
         patch.setattr(streets, 'SCENES', range(62_000, 62_002))
         patch.setattr(streets, 'KEY_FRAMES', 2)
         patch.setattr(streets, 'RECIPE', replace(
-            streets.RECIPE, key_frames=2, sensors=('imu', 'microphones'), sweeps=()))
+            streets.RECIPE, key_frames=2, sensors=('lidar', 'imu', 'microphones'), sweeps=()))
         encoders = {name: create_encoder(name, {}) for name in ('imu', 'audio')}
         return make_moments(tmp_path_factory.mktemp('moments'), encoders, 20)
 
