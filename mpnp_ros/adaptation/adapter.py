@@ -69,6 +69,8 @@ class AdaptationManager:
     folder: of the replay buffer, the link store and the jobs.  starts: folders of links from which new links
     may start, besides those in use and in the store.  changed: called from any thread when :attr:`progress`
     or :attr:`decision` may have changed.  clock: seconds.  :meth:`tick` and :meth:`adapt` exclude each other.
+    at_rest: whether the last :meth:`tick` found nothing to do or to wait for, so that the next one finds the
+    same unless what is known changes.
     """
 
     def __init__(self, config: AdapterConfig, folder: Path, model: ModelChoice, plug: Plugging, *,
@@ -80,6 +82,7 @@ class AdaptationManager:
         self.store = store or LinkStore(folder / 'links')
         self.buffer = ReplayBuffer(folder / 'replay', config.replay)
         self.decision = Decision((), (), 'nothing is known yet')
+        self.at_rest = False
         self._catalogue = LinkCatalogue(self.store, find_method(model.method).link.kind)
         self._observed = ObservedState()
         self._builder = JobBuilder(config, model, self.buffer, self.store, self._initial_links,
@@ -155,7 +158,9 @@ class AdaptationManager:
         """Conclude an ended training, decide, and start the decided action."""
         with self._lock:
             self._conclude()
+            busy = self._running is not None or any(past.outcome is Outcome.RUNNING for past in self._history)
             self.decision = decide(self._situation(), self.config.policy)
+            self.at_rest = not busy and not self.decision.actions
             for action in self.decision.actions:
                 if isinstance(action, Plug):
                     self._remember(PastAction(action, self._clock()))

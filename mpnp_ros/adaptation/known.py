@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from mpnp_ros.adaptation.policy import DEGRADED, ModalityCondition, StoredVersion
@@ -28,6 +29,7 @@ class LinkInUse:
     encoder: str
 
 
+@cache
 def learns_objects(modality: str) -> bool:
     """Return whether questions about objects, which labelled ones are, teach the links of a modality."""
     sensor = sensors().get(modality)

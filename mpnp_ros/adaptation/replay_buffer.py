@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mpnp_ros.adaptation.moments import (
     FEEDBACK,
@@ -40,6 +41,7 @@ RECENT = .25
 UNASKED: Cell = ('unasked',)
 """The cell of a moment without questions, which counts as one question."""
 
+T = TypeVar('T')
 LOG = logging.getLogger(__name__)
 LIMITS, SUFFIX = 'limits.json', '.safetensors'
 SLACK = 15 / 16
@@ -192,6 +194,7 @@ class ReplayBuffer:
         """
         self.folder, self.limits = Path(folder), limits or Limits()
         self._lock = threading.RLock()
+        self._counted: dict[tuple[str, ...], Any] = {}
         self._evicted = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -214,6 +217,7 @@ class ReplayBuffer:
         """
         moment = Moment(stamp_ns, frame, tuple(questions), conditions)
         with self._lock:
+            self._counted.clear()
             if stamp_ns in self._stored and (known := self._moment(stamp_ns)) is not None:
                 moment = known.joined(moment)
             if not moment.tokens:
@@ -248,25 +252,34 @@ class ReplayBuffer:
     @property
     def counts(self) -> BufferCounts:
         """Return the current contents."""
-        with self._lock:
-            stored = list(self._stored.values())
-            evicted = self._evicted
-        questions = Counter(cell[0] for moment in stored for cell in moment.cells)
-        return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
-                            Counter(name for moment in stored for name in moment.encoders),
-                            sum(moment.size for moment in stored), evicted)
+        def count() -> BufferCounts:
+            stored = self._stored.values()
+            questions = Counter(cell[0] for moment in stored for cell in moment.cells)
+            return BufferCounts(len(stored), {source: questions[source] for source in SOURCES},
+                                Counter(name for moment in stored for name in moment.encoders),
+                                sum(moment.size for moment in stored), self._evicted)
+
+        return self._once(('counts',), count)
 
     def labelled(self, modality: str, encoder: str = '') -> int:
         """Return the number of labelled questions about moments with a modality; encoder: '' for any."""
-        with self._lock:
-            return sum(cell[0] in (LABELLED, FEEDBACK) for moment in self._stored.values()
-                       if moment.sees(modality, encoder) for cell in moment.cells)
+        return self._once(('labelled', modality, encoder), lambda: sum(
+            cell[0] in (LABELLED, FEEDBACK) for moment in self._stored.values()
+            if moment.sees(modality, encoder) for cell in moment.cells))
 
     def moments_with(self, modality: str, encoder: str = '') -> Mapping[str, int]:
         """Return for every other modality the number of moments with tokens of both; encoder: '' for any."""
+        return self._once(('moments with', modality, encoder), lambda: Counter(
+            other for moment in self._stored.values() if moment.sees(modality, encoder)
+            for other in moment.encoders if other != modality))
+
+    def _once(self, key: tuple[str, ...], count: Callable[[], T]) -> T:
+        """Return what ``count()`` returned for a key since the last change of the contents."""
         with self._lock:
-            return Counter(other for moment in self._stored.values() if moment.sees(modality, encoder)
-                           for other in moment.encoders if other != modality)
+            if key not in self._counted:
+                self._counted[key] = count()
+            counted: T = self._counted[key]
+            return counted
 
     @staticmethod
     def read(folder: str | Path) -> ReplayDataset:

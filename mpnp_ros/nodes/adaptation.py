@@ -184,8 +184,9 @@ class AdaptationNode(PlainNode):
         self._writer, self._room = ThreadPoolExecutor(1, 'replay'), threading.BoundedSemaphore(QUEUE)
         self._linked = self._asking = False
         self._versions: dict[str, str] | None = None
-        self._asked_at = self._told_at = -math.inf
-        self._told = ''
+        self._asked_at = self._told_at = self._decided_at = -math.inf
+        self._told = self._seen = ''
+        self._stirred = True  # whether what a decision rests on may have changed since the last one
         self._measuring: subprocess.Popen[bytes] | None = None
         self._adapter = AdaptationManager(
             values.adapter, folder,
@@ -259,6 +260,7 @@ class AdaptationNode(PlainNode):
     def _write(self, what: str, work: Callable[[], object]) -> None:
         """Run ``work`` on the writing thread; count what is refused or does not fit the queue."""
         def finished(done: Future[object]) -> None:
+            self._stirred = True
             self._room.release()
             if not done.cancelled() and (error := done.exception()) is not None:
                 self.diagnostics.warn(f'{what} refused', str(error))
@@ -270,10 +272,13 @@ class AdaptationNode(PlainNode):
                                                      'buffer; send fewer, or use a faster disk')
 
     def _on_states(self, message: ModalityStates) -> None:
-        self._adapter.conditions(
+        conditions = [
             ModalityCondition(row.modality, State(row.state).name.lower(), row.encoder, row.quality,
                               unplugged=row.pinned and not row.plugged, links_version=row.links_version)
-            for row in message.modalities)
+            for row in message.modalities]
+        self._adapter.conditions(conditions)
+        if (seen := repr(conditions)) != self._seen:  # not ==: a quality can be NaN
+            self._seen, self._stirred = seen, True
         linked = any(row.links_version for row in message.modalities)
         if self._linked and not linked:
             self._adapter.fusion_came_back()
@@ -284,7 +289,7 @@ class AdaptationNode(PlainNode):
             self._list.call(ListLinks.Request()).add_done_callback(self._on_links)
 
     def _on_links(self, done: Future[ListLinks.Response]) -> None:
-        self._asking = False
+        self._asking, self._stirred = False, True
         if done.exception() is not None:
             self._versions = None
         else:
@@ -304,9 +309,16 @@ class AdaptationNode(PlainNode):
         return then(self._load.call(LoadLinks.Request(path=str(link.path), sha256=link.sha256)), check)
 
     def _tick(self) -> None:
-        if self._measuring is not None:
-            self._measuring.poll()
-        self._write('moments', self._supervision.settle)
+        """Settle moments and decide; without news only every ten seconds."""
+        if self._measuring is not None and self._measuring.poll() is not None:
+            self._measuring = None
+        now, waiting = time.monotonic(), self._supervision.counts.waiting
+        if self._adapter.at_rest and not self._stirred and not waiting \
+                and now - self._decided_at < REPEAT_PERIOD:
+            return
+        self._stirred, self._decided_at = False, now
+        if waiting:
+            self._write('moments', self._supervision.settle)
         self._adapter.tick()
 
     def _show(self) -> None:

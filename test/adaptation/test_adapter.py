@@ -175,6 +175,26 @@ def test_what_is_missing_is_trained_and_handed_over(robot, lidar):
     assert (len(robot.begun), lidar.progress, lidar.training) == (1, None, None)
 
 
+def test_it_is_at_rest_when_nothing_is_under_way_or_waited_for(robot, lidar):
+    resting = [lidar.at_rest]
+    lidar.tick()  # begins a training
+    resting.append(lidar.at_rest)
+    robot.fusion.silent = True
+    link = robot.links('lidar')
+    robot.process.end(links={'lidar': link})
+    lidar.conditions([healthy('lidar', link.version)])
+    lidar.in_use([in_use(link)])
+    lidar.tick()  # hands its links over
+    resting.append(lidar.at_rest)
+    robot.fusion.asked[-1].set_result(None)
+    lidar.tick()
+    assert 'nothing is missing' in lidar.decision.reason
+    assert resting == [False, False, False] and lidar.at_rest
+    lidar.conditions([healthy('lidar')])
+    lidar.tick()  # waits
+    assert not lidar.at_rest
+
+
 def test_new_links_count_as_in_use_before_the_fusion_node_lists_them(robot, lidar):
     """Of the same version number as those before, which read another encoder's tokens."""
     old = StoredLink('lidar', '000001', robot.folder / 'elsewhere/lidar/000001', '')

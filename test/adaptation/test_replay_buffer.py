@@ -93,6 +93,17 @@ def test_questions_and_tokens_may_come_later(tmp_path):
         buffer.extend(8, [question()])
 
 
+def test_contents_are_counted_once_until_they_change(tmp_path):
+    buffer = ReplayBuffer(tmp_path)
+    buffer.add({'camera': tokens(), 'lidar': tokens('lidar')}, [question()], 7)
+    counted = buffer.counts
+    assert buffer.counts is counted
+    assert (buffer.labelled('camera'), buffer.moments_with('camera')) == (1, {'lidar': 1})
+    buffer.add({'camera': tokens(), 'lidar': tokens('lidar')}, [question()], 8)
+    assert (counted.frames, buffer.counts.frames) == (1, 2)
+    assert (buffer.labelled('camera'), buffer.moments_with('camera')) == (2, {'lidar': 2})
+
+
 def test_what_another_encoder_saw_is_counted_apart(tmp_path):
     buffer = ReplayBuffer(tmp_path / 'replay')
     for stamp, encoder in enumerate(('old', 'old', 'new')):

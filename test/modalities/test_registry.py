@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from mpnp_ros import device, modalities
+from mpnp_ros import device, modalities, plug_ins
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.modalities import registry
 from mpnp_ros.modalities.camera.config import CameraConfig
@@ -49,6 +49,16 @@ def test_a_third_party_brings_a_modality_by_entry_point(tmp_path, monkeypatch, c
     assert "'taste' of their_missing_module cannot be used" in caplog.text
     assert "'camera' of their_smell cannot be used: the name is taken" in caplog.text
     assert "no Sensor of the name 'odour'" in caplog.text
+
+
+def test_entry_points_are_read_once(monkeypatch):
+    before = registry.sensors()
+
+    def fail(**_):
+        raise AssertionError('read again')
+
+    monkeypatch.setattr(plug_ins, 'entry_points', fail)
+    assert registry.sensors() == before
 
 
 def test_an_unknown_modality_is_refused_with_those_there_are():
