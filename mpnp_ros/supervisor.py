@@ -107,6 +107,8 @@ class Child:
 
     def wait(self, timeout: float) -> bool:
         """Wait for the end of the process; False after ``timeout`` seconds."""
+        if timeout <= 0 and self.process and self.process.poll() is None:  # asked several times a second
+            return False
         try:
             self.returncode = self.process.wait(max(0., timeout)) if self.process else self.returncode
         except subprocess.TimeoutExpired:

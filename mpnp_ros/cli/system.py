@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = 'starting'
 RUNNING, ACTIVE = 'running', 'active'
-PERIOD, SETTLED, RESPONSE_TIMEOUT = .3, 2., 3.
-"""Seconds between two queries of a node: before it is active, afterwards, and while it does not respond."""
+PERIOD, RESPONSE_TIMEOUT = .3, 3.
+"""Seconds between two queries of a node that is not active, and while it does not respond."""
 
 LINES = 100
 """Newest log lines of each node that are searched for a report."""
@@ -39,7 +39,7 @@ SILENCE = 10.
 """Minimum seconds between two lines about one node."""
 OK = 0
 
-POLL, WATCH = .05, .25
+POLL, WATCH = .05, .5
 """Seconds between polls of the processes: until they are ready, and afterwards."""
 WRONG_PARAMETER = 2  # exit code of mpnp_ros.nodes.runtime.run_node
 SET_UP = ('unconfigured', 'inactive')
@@ -49,13 +49,14 @@ SOURCES = (REPLAY, WORLD)
 class NodeStates:
     """Watches nodes by name, relative to the namespace of the caller's node.
 
-    A node without a life cycle counts as :data:`RUNNING` once it is in the graph.
+    A node without a life cycle counts as :data:`RUNNING` once it is in the graph.  An active node is queried
+    again when it reports another state.
     """
 
-    def __init__(self, node: Node, names: Sequence[str]) -> None:
+    def __init__(self, node: Node, names: Sequence[str], reports: NodeReports) -> None:
         from lifecycle_msgs.srv import GetState
 
-        self._node, self._request = node, GetState.Request()
+        self._node, self._reports, self._request = node, reports, GetState.Request()
         self._kind = GetState
         self._names = tuple(names)
         self._clients: dict[str, Any] = {}
@@ -74,20 +75,23 @@ class NodeStates:
     def poll(self) -> None:
         """Query nodes that are due; responses arrive on the executor's thread."""
         now = time.monotonic()
-        if all(now - asked < PERIOD for asked in self._asked.values()):
+        due = [name for name in self._names if not self._is_settled(name)
+               and now - self._asked[name] >= (RESPONSE_TIMEOUT if name in self._pending else PERIOD)]
+        if not due:
             return
         present = {name for name, namespace in self._node.get_node_names_and_namespaces()
                    if namespace == self._node.get_namespace()}
-        for name in self._names:
-            period = SETTLED if self._labels[name] == ACTIVE else PERIOD
-            if now - self._asked[name] < (RESPONSE_TIMEOUT if name in self._pending else period):
-                continue
+        for name in due:
             self._asked[name] = now
             if name not in self._clients and name in present:
                 self._meet(name)
             if name in self._clients and self._clients[name].service_is_ready():
                 future = self._pending[name] = self._clients[name].call_async(self._request)
                 future.add_done_callback(lambda done, name=name: self._note(name, done))
+
+    def _is_settled(self, name: str) -> bool:
+        return self._labels[name] == RUNNING or (
+            self._labels[name] == ACTIVE and self._reports.is_active(name))
 
     def _note(self, name: str, future: Any) -> None:
         if name in self._pending and self._pending[name] is future:  # not forgotten or asked anew in between
@@ -169,6 +173,7 @@ class System:
                                       changed=self._process_changed, hurry=self._hurry)
         self._stack = ExitStack()
         self._seen: dict[str, str] = {}
+        self._read: dict[str, float] = {}
         self._ever_ready: set[str] = set()
         self._announced = False
 
@@ -176,7 +181,8 @@ class System:
         with ExitStack() as stack:
             namespace = checked_namespace(self._placement.namespace)
             node = stack.enter_context(ros_session(namespace, self._placement.remaps))
-            self._states, self._reports = NodeStates(node, self._names), NodeReports(node)
+            self._reports = NodeReports(node)
+            self._states = NodeStates(node, self._names, self._reports)
             if not self._signals:
                 stack.enter_context(self._supervisor)
             self._stack = stack.pop_all()
@@ -201,7 +207,9 @@ class System:
                 self._report(child, self._states[child.spec.name])
         if self._announced:
             for report in self._reports:
-                if report.name in self._names and self._supervisor[report.name].state == PROCESS_RUNNING:
+                if report.arrived > self._read.get(report.name, 0.) and report.name in self._names \
+                        and self._supervisor[report.name].state == PROCESS_RUNNING:
+                    self._read[report.name] = report.arrived
                     self._complaints.report(report.name, report.level, report.text)
         self.why = self._why_it_ends()
         if self.why:

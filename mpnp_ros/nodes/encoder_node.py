@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -34,7 +33,7 @@ from mpnp_ros.nodes.discovery import Topic
 from mpnp_ros.nodes.inputs import AdaptedSubscription, InputWatch
 from mpnp_ros.nodes.runtime import SUCCESS, ManagedNode, ManagedOptions, set_threads
 from mpnp_ros.nodes.transforms import Mounts
-from mpnp_ros.nodes.worker import LatestWorker, MessageCounters
+from mpnp_ros.nodes.worker import LatestWorker, MessageCounters, Ticker
 from mpnp_ros.options import Change, option
 from mpnp_ros.tokens import SECOND, ModalityTokens
 
@@ -87,7 +86,7 @@ class EncoderNode(ManagedNode):
     in :meth:`discover` if its parameters name no topic.  It passes messages to :meth:`submit`, and converts
     them by :meth:`part` (one message) and :meth:`frame` (all parts).
     concerns: lower the quality of the tokens and are sent with them.  conditions: problems with receiving
-    messages.
+    messages.  inputs_lock: held while subscriptions change and while one delivers a message.
     """
 
     MODALITY: ClassVar[str]
@@ -106,14 +105,13 @@ class EncoderNode(ManagedNode):
         self.concerns, self.conditions = Concerns(self.diagnostics), Concerns(self.diagnostics)
         self.watch = InputWatch(self, self.conditions, self.readable, self.HINT)
         self.tally = MessageCounters()
-        self.inputs_group = MutuallyExclusiveCallbackGroup()
+        self.inputs_group, self.inputs_lock = MutuallyExclusiveCallbackGroup(), threading.RLock()
         self._worker: LatestWorker[tuple[Input, ...]] | None = None
         self._publisher: Any = None
         self._info_publisher: Any = None
         self._inputs: dict[str, AdaptedSubscription] = {}
         self._subscriptions_made: list[Any] = []
-        self._watching: Any = None
-        self._inputs_changing = threading.Lock()
+        self._watching: Ticker | None = None
         self._arrivals: dict[str, float] = {}
         self._newest: dict[str, tuple[int, float]] = {}
         self._duration = 0.
@@ -173,18 +171,17 @@ class EncoderNode(ManagedNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._worker = LatestWorker(self.get_name(), self._encode, superseded=self.supersede,
                                     failed=lambda items, error: self._warn_unexpected(error))
-        self._watching = self.create_timer(WATCH_PERIOD, self._look, callback_group=self.inputs_group,
-                                           clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._watching = Ticker('inputs', WATCH_PERIOD, self._look)
 
     def stop(self) -> None:
         """Unsubscribe, finish the running frame and stop publishing."""
-        with self._inputs_changing:
-            if self._watching:
-                self.destroy_timer(self._watching)
-                self._watching = None
+        with self.inputs_lock:
+            watching, self._watching = self._watching, None
             for subscription in self._inputs.values():
                 subscription.destroy()
             self._inputs.clear()
+        if watching:
+            watching.close()
         if self._worker:
             self._worker.stop()  # it is kept: a callback that still runs may submit to it
         for subscription in self._subscriptions_made:  # by the worker
@@ -229,9 +226,11 @@ class EncoderNode(ManagedNode):
     def listen(self, kind: type, topic: str, callback: Callable[[str, Any], None]) -> None:
         """Subscribe with ``callback(resolved topic, message)`` and the reliability of the publishers."""
         resolved = self.resolve_topic_name(topic)
-        self._inputs[resolved] = AdaptedSubscription(
-            self, kind, topic, lambda message: callback(resolved, message), depth=self.values.depth,
-            group=self.inputs_group, lost=lambda count: self.diagnostics.count(f'{resolved} lost', count))
+        with self.inputs_lock:
+            self._inputs[resolved] = AdaptedSubscription(
+                self, kind, topic, lambda message: callback(resolved, message), depth=self.values.depth,
+                group=self.inputs_group, lock=self.inputs_lock,
+                lost=lambda count: self.diagnostics.count(f'{resolved} lost', count))
 
     def subscription(self, topic: str) -> AdaptedSubscription:
         """Return the subscription of a topic."""
@@ -240,10 +239,11 @@ class EncoderNode(ManagedNode):
     def forget(self, topic: str) -> None:
         """Unsubscribe from a topic."""
         resolved = self.resolve_topic_name(topic)
-        if subscription := self._inputs.pop(resolved, None):
-            subscription.destroy()
-        self._arrivals.pop(resolved, None)
-        self._newest.pop(resolved, None)
+        with self.inputs_lock:
+            if subscription := self._inputs.pop(resolved, None):
+                subscription.destroy()
+            self._arrivals.pop(resolved, None)
+            self._newest.pop(resolved, None)
         self.conditions.clear(f'{resolved} ')
 
     def expect(self, topic: str) -> None:
@@ -329,7 +329,7 @@ class EncoderNode(ManagedNode):
 
     def _look(self) -> None:
         """Adapt to the graph and set conditions; an exception costs one check."""
-        with self._inputs_changing:
+        with self.inputs_lock:
             if self._watching is None:
                 return
             try:

@@ -177,6 +177,7 @@ class FusionNode(ManagedNode):
         super().__init__('fusion', FusionOptions, **options)
         self._server: AnswerServer | None = None
         self._listening = self._active = False
+        self._inputs: dict[str, Any] = {}
         self._shown: list[tuple[Any, ...]] = []
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
@@ -251,8 +252,9 @@ class FusionNode(ManagedNode):
         if not self._listening:
             subscribe = partial(self.create_subscription, callback_group=self._group)
             for modality in self.values.modalities:
-                subscribe(TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
-                          qos_profile(SENSOR_DATA))
+                self._inputs[modality] = subscribe(
+                    TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
+                    qos_profile(SENSOR_DATA))
             subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
             subscribe(String, 'question_text', self._on_question_text, DEPTH)
             subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
@@ -502,7 +504,9 @@ class FusionNode(ManagedNode):
     def _look_around(self, board: ModalityBoard) -> None:
         """Update the publishers on the board, and log new problems."""
         for modality in board.modalities:
-            board.announce(modality, self.count_publishers(f'tokens/{modality}'))
+            subscription = self._inputs.get(modality)
+            board.announce(modality, subscription.get_publisher_count() if subscription else
+                           self.count_publishers(f'tokens/{modality}'))
         if not self.count_publishers('adaptation'):
             board.adapting(())
         board.hold(self.count_publishers('/clock') > 0)

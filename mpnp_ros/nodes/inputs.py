@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -50,7 +51,8 @@ class AdaptedSubscription:
     subscription with reliable loses none.  So the subscription is reliable while all publishers of the topic
     are.
 
-    Every method is called in the callback group, or alone.
+    Methods are called with the lock held.  Callbacks of the executor take it, so that they meet no change
+    half done.
     callback: called with each message.  lost: called with the number of messages the middleware lost.
     topic: resolved name.  kind: class of the messages.  publishers: as of the last :meth:`look`.
     While one subscription takes the place of another both live for a second, so that no message is lost
@@ -58,11 +60,12 @@ class AdaptedSubscription:
     """
 
     def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], *, depth: int,
-                 group: CallbackGroup, lost: Callable[[int], None]) -> None:
+                 group: CallbackGroup, lock: AbstractContextManager[Any],
+                 lost: Callable[[int], None]) -> None:
         self.topic, self.kind = node.resolve_topic_name(topic), kind
         self.publishers: list[TopicEndpointInfo] = []
         self._node, self._given, self._callback = node, topic, callback
-        self._depth, self._group, self._lost = depth, group, lost
+        self._depth, self._group, self._lock, self._lost = depth, group, lock, lost
         prefix = f'qos_overrides.{self.topic}.subscription.'
         self._overridden = {policy for policy in _OVERRIDABLE if f'{prefix}{policy.name.lower()}'
                             in node._parameter_overrides}  # rclpy has no public way to see what was given
@@ -146,24 +149,36 @@ class AdaptedSubscription:
         qos = QoSProfile(depth=self._depth, reliability=RELIABLE if self.reliable else BEST_EFFORT)
         token = object()
 
+        def is_alive() -> bool:
+            return subscription in (self._subscription, self._retired)
+
         def take(message: Any) -> None:
-            if self._retired is not None and hasattr(message, 'header'):  # two subscriptions are alive
-                stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
-                if any(stamp in heard for other, heard in self._heard.items() if other is not token):
+            with self._lock:
+                if not is_alive():  # destroyed between the arrival and this call
                     return
-                self._heard.setdefault(token, set()).add(stamp)
-            self._received += 1
-            self._callback(message)
+                if self._retired is not None and hasattr(message, 'header'):  # two subscriptions are alive
+                    stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+                    if any(stamp in heard for other, heard in self._heard.items() if other is not token):
+                        return
+                    self._heard.setdefault(token, set()).add(stamp)
+                self._received += 1
+                self._callback(message)
 
         def count_lost(event: Any) -> None:
-            self._missed += event.total_count_change
-            self._lost(event.total_count_change)
+            with self._lock:
+                self._missed += event.total_count_change
+                self._lost(event.total_count_change)
 
-        events = SubscriptionEventCallbacks(incompatible_qos=lambda event: self._adapt(),
-                                            message_lost=count_lost)
-        return self._node.create_subscription(
+        def adapt(event: Any) -> None:
+            with self._lock:
+                if is_alive():
+                    self._adapt()
+
+        events = SubscriptionEventCallbacks(incompatible_qos=adapt, message_lost=count_lost)
+        subscription = self._node.create_subscription(
             self.kind, self._given, take, qos, callback_group=self._group, event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(self._overridden))
+        return subscription
 
 
 class InputWatch:

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ LOADING, LEAVING = 1., 2.
 """Seconds after the end was requested: how long loading may continue, and when the process is terminated."""
 M_ARENA_MAX, ARENAS = -8, 2
 """Arenas of malloc: with one per thread, each would keep the memory of a frame."""
+THREADS, PROMPT = 4, .002
+"""Threads that run callbacks, and seconds that a callback may take before the executor waits for others."""
 AGAIN = 100
 """Consecutive retries of the executor after an entity was destroyed while it waited."""
 LOG = logging.getLogger('mpnp_ros')
@@ -341,8 +344,26 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // 2))
 
 
+class _PromptPool(ThreadPoolExecutor):
+    """Threads that run callbacks; a short one is over when :meth:`submit` returns.
+
+    The executor builds a wait set, for a millisecond, after each callback that it passes on, and again when
+    that has ended.
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a callback, and wait a moment for its end."""
+        done = super().submit(fn, *args, **kwargs)
+        wait((done,), PROMPT)
+        return done
+
+
 class _Executor(MultiThreadedExecutor):
     """An executor that tolerates entities destroyed while it waits for them, and ends in order."""
+
+    def __init__(self) -> None:
+        super().__init__(num_threads=THREADS)
+        self._executor = _PromptPool(THREADS)
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
         """As in rclpy; entities destroyed between two of its steps are omitted from the next round."""
@@ -469,7 +490,7 @@ class _Running:
         log = _RosLog(node)
         LOG.setLevel(logging.INFO)
         LOG.addHandler(log)
-        self._executor = _Executor(num_threads=4)
+        self._executor = _Executor()
         self._executor.add_node(node)
         self._node = node
         self._spinning.start()

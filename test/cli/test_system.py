@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.system_starts import start_and_end
+from mpnp_ros.cli import system as system_module
 from mpnp_ros.cli.node_processes import Placement, ProcessSpec
-from mpnp_ros.cli.system import System
+from mpnp_ros.cli.system import NodeStates, System
 from mpnp_ros.supervisor import ENDED, FAILED
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
@@ -263,3 +266,60 @@ def test_what_nothing_can_go_on_without(states, code, why):
     for child in system._supervisor.children:
         child.state, child.returncode = states.get(child.spec.name, 'running'), code
     assert system._why_it_ends().startswith(why) and bool(system._why_it_ends()) == bool(why)
+
+
+class Reports:
+    """What nodes report: names of those that say that they are active."""
+
+    def __init__(self) -> None:
+        self.active: set[str] = set()
+
+    def is_active(self, name: str) -> bool:
+        """As of NodeReports."""
+        return name in self.active
+
+
+class Graph:
+    """A node that sees the fusion node, which answers every query at once with its state."""
+
+    def __init__(self) -> None:
+        self.state, self.queries = 'inactive', 0
+
+    def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
+        return [('fusion', '/')]
+
+    def get_namespace(self) -> str:
+        return '/'
+
+    def get_service_names_and_types_by_node(self, *_: str) -> list[tuple[str, list[str]]]:
+        return [('/fusion/get_state', [])]
+
+    def create_client(self, *_: object) -> Graph:
+        return self
+
+    def service_is_ready(self) -> bool:
+        return True
+
+    def call_async(self, _: object) -> Future[object]:
+        self.queries += 1
+        answered: Future[object] = Future()
+        answered.set_result(SimpleNamespace(current_state=SimpleNamespace(label=self.state)))
+        return answered
+
+
+def test_an_active_node_is_queried_again_when_it_reports_another_state(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_module, 'PERIOD', 0.)
+    graph, reports = Graph(), Reports()
+    states = NodeStates(graph, ['fusion'], reports)
+    states.poll()
+    assert states['fusion'] == 'inactive'
+    graph.state = 'active'
+    states.poll()
+    reports.active = {'fusion'}
+    before = graph.queries
+    states.poll()
+    assert (states['fusion'], graph.queries) == ('active', before)
+    reports.active, graph.state = set(), 'inactive'
+    states.poll()
+    assert states['fusion'] == 'inactive'

@@ -311,3 +311,16 @@ def test_sources_and_checks_are_asked_at_every_publication(recorder, ros):
     assert {pair.key: pair.value for pair in status.values} == {
         'rate': '2.500', 'answers': '2', 'state': 'starting'}
     assert (status.name, status.level, status.message) == ('recorder: recorder', WARN, 'nothing comes on /a')
+
+
+def test_a_short_callback_is_over_when_it_was_passed_on_and_a_long_one_runs_beside():
+    pool, free = runtime._PromptPool(2), threading.Event()
+    try:
+        assert any(pool.submit(int, '7').done() for _ in range(20))  # a busy machine may be late
+        long = pool.submit(free.wait, 60)
+        assert not long.done()
+        free.set()
+        assert long.result(60)
+    finally:
+        free.set()
+        pool.shutdown()
