@@ -12,14 +12,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask, sdpa_mask
 
 from mpnp_ros.errors import LinksError
 
@@ -137,6 +135,22 @@ def unrotate(rotated: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     return ((wide * cos + turned * sin) / (cos.square() + sin.square())).to(rotated.dtype)
 
 
+@cache
+def register_attention() -> None:
+    """Add :data:`SDPA` and :data:`EAGER` to the attention functions of transformers.
+
+    Its import takes seconds; nodes without a language model do without it.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    AttentionInterface.register(SDPA, _prefix_attention(sdpa_attention_forward))
+    AttentionInterface.register(EAGER, _prefix_attention(_own_eager))
+    AttentionMaskInterface.register(SDPA, sdpa_mask)
+    AttentionMaskInterface.register(EAGER, eager_mask)
+
+
 def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]:
     """Return an attention function for transformers that equals `stock` without a prefix."""
 
@@ -156,9 +170,3 @@ def _prefix_attention(stock: Callable[..., Attended]) -> Callable[..., Attended]
 def _own_eager(module: nn.Module, *arguments: object, **options: object) -> Attended:
     """Return the eager attention of the model's own file."""
     return sys.modules[type(module).__module__].eager_attention_forward(module, *arguments, **options)
-
-
-AttentionInterface.register(SDPA, _prefix_attention(sdpa_attention_forward))
-AttentionInterface.register(EAGER, _prefix_attention(_own_eager))
-AttentionMaskInterface.register(SDPA, sdpa_mask)
-AttentionMaskInterface.register(EAGER, eager_mask)

@@ -13,18 +13,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from mpnp_ros.errors import UnsupportedModelError
 from mpnp_ros.llm.attention import BlockPrefix, gated_attention
 from mpnp_ros.llm.families import Absent, BlockContext, LlamaFamily, not_in_memory
 from mpnp_ros.llm.text_cache import TextCache
 
-Matrix: TypeAlias = nn.Linear | Conv1D
+if TYPE_CHECKING:
+    from transformers.pytorch_utils import Conv1D
+
+Matrix: TypeAlias = 'nn.Linear | Conv1D'
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class AffineMap:
 
         It shares nothing with `matrix`, has its type and always a bias.
         """
-        turned = isinstance(matrix, Conv1D)
+        turned = not isinstance(matrix, nn.Linear)  # Conv1D of transformers
         weight = (matrix.weight.T if turned else matrix.weight).detach().float()
         bias = weight @ self.shift
         if matrix.bias is not None:

@@ -6,17 +6,26 @@ Supported are decoder models of transformers whose blocks can be run one by one;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
-from transformers import PretrainedConfig, PreTrainedModel
 
 from mpnp_ros.errors import UnsupportedModelError, WeightsError
-from mpnp_ros.llm.attention import EAGER, SDPA, BlockPrefix, Rotation, gated_attention
+from mpnp_ros.llm.attention import (
+    EAGER,
+    SDPA,
+    BlockPrefix,
+    Rotation,
+    gated_attention,
+    register_attention,
+)
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class Absent(nn.Module):
@@ -110,6 +119,7 @@ class LlamaFamily:
         self.config: PretrainedConfig = model.config
         self.eager = not model._supports_sdpa
         self.softcap: float | None = getattr(self.config, 'final_logit_softcapping', None)
+        register_attention()
         model.set_attn_implementation(EAGER if self.eager else SDPA)
 
     @property

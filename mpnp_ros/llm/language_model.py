@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mpnp_ros.errors import CancelledError, LinksError
 from mpnp_ros.llm.attention import BlockPrefix, Prefix, open_columns
@@ -18,6 +17,9 @@ from mpnp_ros.llm.block_parts import BlockParts, block_parts
 from mpnp_ros.llm.families import BlockContext, ModelShape, family_of, not_in_memory
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _cancelled: ContextVar[Callable[[], bool] | None] = ContextVar('cancelled', default=None)
 

@@ -6,10 +6,9 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from mpnp_ros.errors import ConfigurationError, LinksError, QuestionError
 from mpnp_ros.llm.attention import Prefix
@@ -17,6 +16,9 @@ from mpnp_ros.llm.choices import ChoiceTrie
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.layout import TextLayout
 from mpnp_ros.llm.text_cache import TextCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_CHARACTERS = 2000
 SLOT = '{question}'

