@@ -16,8 +16,9 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ GIT_LFS = b'version https://git-lfs.github.com/spec/'
 ENOUGH = 512
 """Bytes at the start of a file that identify its content."""
 
-MANIFEST = 'manifest.json'
+MANIFEST, CHECKED = 'manifest.json', '.checked.json'
 SCHEMA = 1
+SETTLED = 2_000_000_000
+"""Nanoseconds after a change of a file from which on its times tell a further change."""
 UNWRITABLE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the quota is used up',
               errno.EROFS: 'the disk can only be read', errno.EIO: 'the disk fails'}
 _SAFETENSORS_ERROR = re.compile(r'Os \{ code: (\d+)')
@@ -205,15 +208,41 @@ def cached_folder(path: str | Path, source: str, build: Callable[[Path], object]
 
 
 def is_whole(path: str | Path, source: str) -> bool:
-    """Return whether a cached folder was made from `source` and none of its files has changed since."""
+    """Return whether a cached folder was made from `source` and none of its files has changed since.
+
+    Files are read once; later only those whose size or times differ: half a gigabyte takes half a second.
+    """
     path = Path(path)
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         if (manifest['schema'], manifest['source']) != (SCHEMA, source):
             return False
-        return all(sha256_of(path / name) == digest for name, digest in manifest['files'].items())
+        found = {name: [digest, *_stamp(path / name)] for name, digest in manifest['files'].items()}
+        if found == _checked(path):
+            return True
+        if any(sha256_of(path / name) != digest for name, digest in manifest['files'].items()):
+            return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+    # A file could be changed again within one tick of the clock of the file system.
+    if all(time.time_ns() - max(times) > SETTLED for _, _, _, *times in found.values()):
+        with suppress(StorageError, OSError):  # a cache that can only be read
+            write_file(path / CHECKED, json.dumps(found).encode(), durable=False)
+    return True
+
+
+def _checked(path: Path) -> object:
+    """Return digest and stamp of the files of a cached folder when they were read last; None: never."""
+    try:
+        return json.loads((path / CHECKED).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    """Return inode, size and the times of the last changes of content and inode, ns, of a file."""
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _replace_folder(new: Path, path: Path) -> None:

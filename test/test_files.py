@@ -5,11 +5,13 @@ import hashlib
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
+from mpnp_ros import files
 from mpnp_ros.errors import ConfigurationError, StorageError
 from mpnp_ros.files import (
     cache_root,
@@ -92,6 +94,41 @@ def test_a_damaged_folder_is_made_again(tmp_path: Path, damage: object) -> None:
     cached_folder(path, 'v1', build)
     assert is_whole(path, 'v1')
     assert (path / 'a').read_bytes() == b'one'
+
+
+@pytest.fixture
+def old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cached folder that was made and checked a while ago."""
+    path = cached_folder(tmp_path / 'entry', 'v1', build)
+    monkeypatch.setattr(files, 'SETTLED', 0)
+    assert is_whole(path, 'v1')
+    return path
+
+
+def test_unchanged_files_are_read_once(old_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, 'sha256_of', refuse)
+    assert is_whole(old_folder, 'v1')
+
+
+@pytest.mark.parametrize('damage', [
+    lambda path: (path / 'a').write_bytes(b'onE'),
+    lambda path: (path / 'sub' / 'b').unlink(),
+    lambda path: os.replace(path / 'sub' / 'b', path / 'a'),
+])
+def test_a_file_that_changes_after_it_was_checked_is_found(old_folder: Path, damage: object) -> None:
+    before = (old_folder / 'a').stat()
+    time.sleep(.02)  # longer than a tick of the clock of the file system
+    damage(old_folder)
+    if (old_folder / 'a').stat().st_size == before.st_size:
+        os.utime(old_folder / 'a', ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_whole(old_folder, 'v1')
+
+
+def test_a_file_that_has_just_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cached_folder(tmp_path / 'entry', 'v1', build)
+    assert is_whole(path, 'v1')
+    monkeypatch.setattr(files, 'sha256_of', lambda path: 'another')
+    assert not is_whole(path, 'v1')
 
 
 def test_another_source_is_made_again(tmp_path: Path) -> None:
