@@ -171,7 +171,7 @@ class _Robot:
         self.answers: list[SeenAnswer] = []
         self.checks: list[Callable[[], None]] = []
         self._node, self._period, self._refusal = node, 1 / rate, ''
-        self._streams = list(_streams(node, sensors))
+        self._streams = list(streams(node, sensors))
         self._question = node.create_publisher(Question, 'question', 10)
         node.create_subscription(Answer, 'answer', self._take_answer, 100)
         best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -235,7 +235,7 @@ class _Robot:
                                        message.latency, message.compute_duration))
 
 
-def _streams(node: Node, sensors: Sensors) -> Iterator[tuple[Any, Any]]:
+def streams(node: Node, sensors: Sensors) -> Iterator[tuple[Any, Any]]:
     """The publisher and message of every sensor."""
     from sensor_msgs.msg import CompressedImage, PointCloud2
 

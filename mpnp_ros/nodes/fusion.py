@@ -76,8 +76,12 @@ from mpnp_ros.serving.questions import MOST_NEW_TOKENS, Question
 from mpnp_ros.srv import Ask, ListLinks, ListQuestions, LoadLinks, RollbackLinks, SetModality
 
 DEPTH = 100
-TICK, SHOWING = 0.1, 1.0
-"""Seconds between checks of the board while tokens arrive, and otherwise; each check wakes a core."""
+TICK, SHOWING, QUIET, SEARCH = 0.1, 1.0, 5., 10.
+"""Seconds between checks of the board while tokens arrive, and otherwise; each check wakes a core.
+
+QUIET: between two publications of unchanged states while no tokens arrive.  SEARCH: between two searches for
+encoder nodes whose number does not change.
+"""
 INACTIVE = 'fusion is not active; activate it'
 DEACTIVATED = 'the fusion node was deactivated'
 UNCONFIGURED = 'fusion is not configured; configure and activate it'
@@ -181,16 +185,19 @@ class FusionNode(ManagedNode):
         self._shown: list[tuple[Any, ...]] = []
         self._showing = threading.Lock()
         self._encoders: dict[str, EncoderFacts] = {}
+        self._encoder_nodes: set[str] = set()
+        self._encoders_seen = -1, -math.inf  # number of their publishers, and time of the search
         self._fits: dict[str, str] = {}
         self._seen: dict[str, str] = {}  # modality -> encoder
         self._replacing: set[str] = set()  # modalities whose links are being replaced by shipped ones
         self._reading_alike = threading.Lock()
         self._copy_link: Callable[..., LinkVersion] = copied_link_version
         self._clock_amiss = False
-        self._shown_again, self._quiet = 0., True
+        self._shown_again, self._repeated, self._quiet = 0., -math.inf, True
         self._group = MutuallyExclusiveCallbackGroup()
-        self.create_subscription(EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH),
-                                 callback_group=self._group)
+        self._inputs['encoders'] = self.create_subscription(
+            EncoderInfo, 'encoders', self._on_encoder, qos_profile(LATCHED, DEPTH),
+            callback_group=self._group)
         self._answers = self.create_publisher(AnswerMessage, 'answer', DEPTH)
         self._answer_texts = self.create_publisher(String, 'answer_text', DEPTH)
         self._events = self.create_publisher(EventMessage, 'event', DEPTH)
@@ -252,12 +259,13 @@ class FusionNode(ManagedNode):
         if not self._listening:
             subscribe = partial(self.create_subscription, callback_group=self._group)
             for modality in self.values.modalities:
-                self._inputs[modality] = subscribe(
-                    TokensMessage, f'tokens/{modality}', partial(self._on_tokens, modality),
-                    qos_profile(SENSOR_DATA))
+                topic = f'tokens/{modality}'
+                self._inputs[topic] = subscribe(TokensMessage, topic, partial(self._on_tokens, modality),
+                                                qos_profile(SENSOR_DATA))
             subscribe(QuestionMessage, 'question', self._on_question, DEPTH)
             subscribe(String, 'question_text', self._on_question_text, DEPTH)
-            subscribe(Adaptation, 'adaptation', self._on_adaptation, qos_profile(LATCHED))
+            self._inputs['adaptation'] = subscribe(Adaptation, 'adaptation', self._on_adaptation,
+                                                   qos_profile(LATCHED))
             self._listening = True
         self._active = True
         assert self._server is not None  # load has made it
@@ -488,7 +496,7 @@ class FusionNode(ManagedNode):
         return response
 
     def _tick(self) -> float | None:
-        """Count publishers, and publish the board on change and at least once a second."""
+        """Count publishers, and publish the board on change and regularly."""
         server = self._server
         if server is None:
             return SHOWING
@@ -497,21 +505,19 @@ class FusionNode(ManagedNode):
             self._shown_again = now + SHOWING
             self._look_around(server.board)
             server.look()
-            self._shown = []
+            if not self._quiet or now - self._repeated >= QUIET:
+                self._shown, self._repeated = [], now
         self._quiet = all(status.state is State.STALE or not status.accepted for status in self._show())
         return SHOWING if self._quiet else TICK
 
     def _look_around(self, board: ModalityBoard) -> None:
         """Update the publishers on the board, and log new problems."""
         for modality in board.modalities:
-            subscription = self._inputs.get(modality)
-            board.announce(modality, subscription.get_publisher_count() if subscription else
-                           self.count_publishers(f'tokens/{modality}'))
-        if not self.count_publishers('adaptation'):
+            board.announce(modality, self._publisher_count(f'tokens/{modality}'))
+        if not self._publisher_count('adaptation'):
             board.adapting(())
         board.hold(self.count_publishers('/clock') > 0)
-        present = {f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in
-                   self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))}
+        present = self._present()
         there = [self._encoders[node] for node in sorted(present & set(self._encoders))]
         for facts in there:
             board.introduce(facts)
@@ -522,6 +528,22 @@ class FusionNode(ManagedNode):
         if note and not self._clock_amiss:
             self.get_logger().warning(note)
         self._clock_amiss = bool(note)
+
+    def _publisher_count(self, topic: str) -> int:
+        """Return the number of publishers of an input; a subscription knows them without a search."""
+        subscription = self._inputs.get(topic)
+        return subscription.get_publisher_count() if subscription else self.count_publishers(topic)
+
+    def _present(self) -> set[str]:
+        """Return the names of the encoder nodes in the graph, which is searched when their number changes."""
+        count, now = self._publisher_count('encoders'), time.monotonic()
+        known, (counted, searched) = self._encoder_nodes, self._encoders_seen
+        if count != counted or count != len(known) or now - searched >= SEARCH:
+            infos = self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))
+            self._encoder_nodes = known = {f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+                                           for info in infos}
+            self._encoders_seen = count, now
+        return known
 
     def _amiss(self) -> str:
         """Return the lasting problems for /diagnostics: encoders without fitting links, and the clock."""

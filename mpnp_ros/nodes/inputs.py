@@ -262,9 +262,17 @@ class InputWatch:
         for name, kinds in self._node.get_topic_names_and_types():
             if any(_SENSOR_TYPES.search(kind) or any(sensor in kind.lower() for sensor in known_sensors())
                    for kind in kinds):
-                offers = self._node.get_publishers_info_by_topic(name)
-                found += [Topic(name, kind) for kind in sorted({info.topic_type for info in offers})]
+                found += [Topic(name, kind) for kind in self._published(name, kinds)]
         return found
+
+    def _published(self, topic: str, kinds: Sequence[str]) -> Sequence[str]:
+        """Return those of the types of a topic that have a publisher.
+
+        To count the publishers is cheaper than to ask who they are.
+        """
+        if len(kinds) == 1:
+            return kinds if self._node.count_publishers(topic) else ()
+        return sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
 
     def steady(self, key: str, value: float) -> float:
         """Return the value shown last while the new one is within 25 %, so that texts do not flicker."""

@@ -38,7 +38,7 @@ FUSION = (
     Endpoint('fusion', PUBLISHES, 'event', 'mpnp_ros/msg/Event',
              'begin and end of the condition of a standing question', RELIABLE),
     Endpoint('fusion', PUBLISHES, 'modalities', 'mpnp_ros/msg/ModalityStates',
-             'on every change and once a second', LATCHED),
+             'on every change, and once a second or, while no tokens arrive, every five seconds', LATCHED),
     Endpoint('fusion', PUBLISHES, GROUNDING_MARKERS, 'visualization_msgs/msg/MarkerArray',
              'what each answer rests on, around the robot; only while somebody listens', RELIABLE),
     Endpoint('fusion', PUBLISHES, GROUNDING_BOXES, 'vision_msgs/msg/Detection2DArray',
