@@ -23,6 +23,7 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, ShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -46,8 +47,8 @@ LOADING, LEAVING = 1., 2.
 """Seconds after the end was requested: how long loading may continue, and when the process is terminated."""
 M_ARENA_MAX, ARENAS = -8, 2
 """Arenas of malloc: with one per thread, each would keep the memory of a frame."""
-THREADS, PROMPT = 4, .002
-"""Threads that run callbacks, and seconds that a callback may take before the executor waits for others."""
+PROMPT = .002
+"""Seconds that a callback may take before the executor waits for others."""
 AGAIN = 100
 """Consecutive retries of the executor after an entity was destroyed while it waited."""
 LOG = logging.getLogger('mpnp_ros')
@@ -361,9 +362,9 @@ class _PromptPool(ThreadPoolExecutor):
 class _Executor(MultiThreadedExecutor):
     """An executor that tolerates entities destroyed while it waits for them, and ends in order."""
 
-    def __init__(self) -> None:
-        super().__init__(num_threads=THREADS)
-        self._executor = _PromptPool(THREADS)
+    def __init__(self, num_threads: int, *, context: Context | None = None) -> None:
+        super().__init__(num_threads, context=context)
+        self._executor = _PromptPool(num_threads)
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
         """As in rclpy; entities destroyed between two of its steps are omitted from the next round."""
@@ -490,7 +491,7 @@ class _Running:
         log = _RosLog(node)
         LOG.setLevel(logging.INFO)
         LOG.addHandler(log)
-        self._executor = _Executor()
+        self._executor = _Executor(num_threads=4)
         self._executor.add_node(node)
         self._node = node
         self._spinning.start()
