@@ -1,6 +1,7 @@
 """Entry points of the nodes: signals are handled before heavy imports."""
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -33,4 +34,5 @@ def __getattr__(name: str) -> Callable[[], int]:
 
 def _run(node: str, *arguments: str) -> int:
     signals.heed()
+    gc.disable()  # until the node has started; see mpnp_ros/nodes/__init__.py
     return import_module(f'mpnp_ros.nodes.{node}').main(*arguments)

@@ -478,6 +478,7 @@ class _Running:
         try:
             self._make_and_begin()
         finally:
+            gc.enable()
             self._begun.set()
         self._for_ever.wait()
 
