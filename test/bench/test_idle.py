@@ -65,10 +65,10 @@ def test_the_page_adds_the_processes_up_and_says_which_goals_are_reached(percent
     starts = {'fusion': {BEFORE: [NodeStart(9., 6.)], AFTER: [NodeStart(8., 4.), NodeStart(99., 5.),
                                                               NodeStart(7., 3.)]}}
     options = argparse.Namespace(before='elsewhere', rounds=2, seconds=60., answering=30., starts=3)
-    page = text(options, {BEFORE: [system(5., 900.)], AFTER: [system(percent, 400.)]}, starts)
+    page = text(options, 1.5, {BEFORE: [system(5., 900.)], AFTER: [system(percent, 400.)]}, starts)
     assert verdict in page
     assert '| all | **10.00** |' in page
     assert '| fusion | 9.0 | 8.0 | 6.0 | 4.0 |' in page
     assert '| the nodes | **900** | **400** | **450** | **200** |' in page
-    assert '4.0 s, reached' in page and '400 MB, reached' in page
-    assert 'python -m bench.idle --before CHECKOUT --rounds 2 --seconds 60' in page
+    assert '4.0 s of computing, reached; 8.0 s beside' in page and '400 MB, reached' in page
+    assert 'python -m bench.idle --before CHECKOUT --rounds 2 --seconds 60' in page and 'load of 1.5' in page

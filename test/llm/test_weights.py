@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -122,7 +123,7 @@ def test_absent_weights_are_refused_in_time_with_the_fix(monkeypatch: pytest.Mon
         def model_info(self, *_: object, **__: object) -> None:
             time.sleep(60)
 
-    monkeypatch.setattr(weights, 'HfApi', DeadNetwork)
+    monkeypatch.setattr(huggingface_hub, 'HfApi', DeadNetwork)
     monkeypatch.setattr(weights, 'HUB_SECONDS', 0.2)
     with pytest.raises(WeightsError, match='give a folder'):
         load(source)
@@ -134,7 +135,7 @@ def test_a_copy_on_this_machine_is_used_without_asking_the_hub(monkeypatch: pyte
         assert local_files_only
         return str(folder)
 
-    monkeypatch.setattr(weights, 'snapshot_download', local_copy)
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', local_copy)
     lm = load('somebody/model')
     assert (lm.name, lm.fingerprint) == ('somebody/model', load(folder).fingerprint)
     assert load(folder).name == 'model'
