@@ -309,11 +309,14 @@ def text(options: argparse.Namespace, load: object,
          f'{slowest:.1f} s of computing, {_verdict(slowest < START)}; {longest:.1f} s beside other programs'],
         [f'the nodes below {MEMORY:.0f} MB, idle', f'{resident:.0f} MB, {_verdict(resident < MEMORY)}']])
     before = ' --before CHECKOUT' if options.before else ''
+    how = ' '.join(f'--{name} {getattr(options, name):g}'
+                   for name in ('rounds', 'seconds', 'answering', 'starts'))
     return f"""# Nodes without input
 
-`python -m bench.idle{before} --rounds {options.rounds} --seconds {options.seconds:g} --answering {options.answering:g}
---starts {options.starts}` on {machine_text()}, with a load of {load}: other programs used the cores too, which
-also makes each wake-up dearer.
+    python -m bench.idle{before} {how}
+
+On {machine_text()}, with a load of {load}: other programs used the cores too, which also
+makes each wake-up dearer.
 
 {goals}
 
