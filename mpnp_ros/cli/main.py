@@ -47,6 +47,7 @@ COMMANDS = (
     Command('adapt', 'mpnp_ros.cli.adapt', 'train links on the running robot within a budget'),
     Command('links', 'mpnp_ros.cli.links', 'list, show, roll back and prune the links of a robot'),
     Command('record', 'mpnp_ros.cli.record', 'record tokens, answers and images of a running robot'),
+    Command('review', 'mpnp_ros.cli.review', 'accept or correct the answers of a recording'),
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes key frames'),
     Command('pretrain', 'mpnp_ros.cli.pretrain', 'train a head that counts objects by direction'),
     Command('evaluate', 'mpnp_ros.cli.evaluate', 'measure accuracy: of a running system on a bag, of links'),
