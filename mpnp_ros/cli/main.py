@@ -45,7 +45,7 @@ COMMANDS = (
     Command('questions', 'mpnp_ros.cli.questions', 'list and withdraw standing questions'),
     Command('status', 'mpnp_ros.cli.status', 'show the state of each modality'),
     Command('adapt', 'mpnp_ros.cli.adapt', 'train links on the running robot within a budget'),
-    Command('links', 'mpnp_ros.cli.links', 'list, show, roll back and prune the links of a robot'),
+    Command('links', 'mpnp_ros.cli.links', 'list, show, use, roll back and prune the links of a robot'),
     Command('record', 'mpnp_ros.cli.record', 'record tokens, answers and images of a running robot'),
     Command('review', 'mpnp_ros.cli.review', 'accept or correct the answers of a recording'),
     Command('train', 'mpnp_ros.cli.train', 'train links on nuScenes key frames'),

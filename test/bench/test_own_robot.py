@@ -30,7 +30,7 @@ def test_the_generator_agrees(frames):
 
 def test_labels_are_of_the_key_frame_of_their_time(frames):
     first, second = frames
-    text = 'How many things are there?'
+    text = next(question for question in true_answers(first) if question in true_answers(second))
     late, never = first.stamp_ns + round(.9 * WINDOW * SECOND), first.stamp_ns - SECOND
     labels = list(true_labels([answered(late, text), answered(second.stamp_ns, text), answered(never, text),
                                answered(second.stamp_ns, 'Is it dark?')], frames))
