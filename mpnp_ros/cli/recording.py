@@ -28,6 +28,8 @@ NEAR = 2.
 """Seconds within which an image belongs to a moment."""
 ALIKE, MOST_ALIKE = .1, 8
 """Difference of confidences up to which answers count as about equally uncertain, and their number."""
+OF_EVERY_CAMERA = ('compressed', 'image', 'image_raw', 'image_rect', 'image_color', 'image_rect_color')
+"""Parts of topics that do not tell cameras apart."""
 IMAGES = 'images'
 """Folder of the recording in which images of moments are put."""
 
@@ -158,7 +160,7 @@ class Recording:
             stamp = min(stamps, key=lambda stamp: abs(stamp - stamp_ns))
             if abs(stamp - stamp_ns) > NEAR * 1e9:
                 continue
-            camera = topic.removesuffix('/compressed').strip('/').replace('/', '_')
+            camera = '_'.join(part for part in topic.split('/')[1:] if part not in OF_EVERY_CAMERA)
             path = self.folder / IMAGES / f'{stamp}_{camera}.jpg'
             if not path.is_file():
                 path.parent.mkdir(exist_ok=True)
