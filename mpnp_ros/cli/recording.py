@@ -115,6 +115,11 @@ class Recording:
         self.answers = tuple(answers.values())
         self.labels = LabelFile(folder / LABELS)
 
+    @property
+    def images(self) -> Path:
+        """Return the folder of the images that :meth:`pictures` has written."""
+        return self.folder / IMAGES
+
     def close(self) -> None:
         """Close the bag."""
         self._bag.close()
@@ -161,7 +166,7 @@ class Recording:
             if abs(stamp - stamp_ns) > NEAR * 1e9:
                 continue
             camera = '_'.join(part for part in topic.split('/')[1:] if part not in OF_EVERY_CAMERA)
-            path = self.folder / IMAGES / f'{stamp}_{camera}.jpg'
+            path = self.images / f'{stamp}_{camera}.jpg'
             if not path.is_file():
                 path.parent.mkdir(exist_ok=True)
                 write_file(path, self._image(topic, stamps[stamp], stamp), durable=False)

@@ -1,6 +1,7 @@
 """Review recorded answers: accept or correct them, so that links can be trained on them.
 
     mpnp review drive                             # asks you, the least certain answers first
+    mpnp review drive --web                       # the same in the browser, with images and buttons
     mpnp review drive --accept-above 0.95         # takes what the robot is sure of as true
     mpnp review drive --labels answers.jsonl      # takes labels from a file
 
@@ -39,6 +40,12 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='take answers of at least this confidence, 0 to 1, as true, and ask nothing')
     parser.add_argument('--labels', type=Path, metavar='FILE',
                         help='take labels from a file of JSON lines, and ask nothing')
+    web = parser.add_argument_group('in the browser')
+    web.add_argument('--web', action='store_true', help='serve a page until Ctrl-C')
+    web.add_argument('--host', default='127.0.0.1',
+                     help='address to serve on; whoever reaches it can label (default: %(default)s, this '
+                     'machine only)')
+    web.add_argument('--port', type=count, default=8470, help='0: any (default: %(default)s)')
 
 
 def run(arguments: Namespace) -> int:
@@ -54,6 +61,10 @@ def run(arguments: Namespace) -> int:
                                              if answer.confidence >= arguments.accept_above)
                 print(f'{added} answers of a confidence of {percent(arguments.accept_above)} or more are '
                       'taken as true')
+        elif arguments.web:
+            from mpnp_ros.cli.review_web import serve
+
+            serve(recording, arguments.limit, arguments.host, arguments.port)
         else:
             review(recording, arguments.limit, input)
         print(summary(recording))
