@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion, Moment
-from mpnp_ros.adaptation.supervision import TokenHistory
-from mpnp_ros.bags.labels import LABELS, Asked, Label, LabelFile
+from mpnp_ros.adaptation.supervision import TokenHistory, span
+from mpnp_ros.bags.labels import LABELS, PERSON, Asked, Label, LabelFile
 from mpnp_ros.bags.storage import Bag
 from mpnp_ros.cli.ask import describe, describe_counted
 from mpnp_ros.cli.record import COMPRESSED, TOKENS, stamp_of
@@ -21,7 +21,7 @@ from mpnp_ros.tokens import ModalityTokens
 if TYPE_CHECKING:
     from mpnp_ros.bags.storage import StoredMessage
 
-ANSWER = 'mpnp_ros/msg/Answer'
+ANSWER, FEEDBACK = 'mpnp_ros/msg/Answer', 'mpnp_ros/msg/Feedback'
 FOR_EVER = 1e9
 """Seconds for which tokens of a recording are held."""
 NEAR = 2.
@@ -80,40 +80,57 @@ class Recording:
     """A recording, read once.
 
     folder: its bag.  answers: with choices, each question of a moment once, in the order in which they were
-    asked.  labels: of its file of labels.  Raises BagError if it cannot be read or has no tokens.
+    asked.  labels: of its file of labels.  corrections: that were published meanwhile, as labels.
+    Raises BagError if it cannot be read or has no tokens.
     """
 
     def __init__(self, folder: Path) -> None:
-        from rclpy.serialization import deserialize_message
-
-        from mpnp_ros.conversions.messages import from_message
-        from mpnp_ros.msg import Answer
-        from mpnp_ros.msg import ModalityTokens as TokensMessage
-
         self.folder = folder
         self._bag = Bag(folder, lambda text: print(f'mpnp: {text}', file=sys.stderr))
         self._history = TokenHistory(FOR_EVER)
         self._tokens: dict[tuple[str, int], ModalityTokens] = {}
-        answers: dict[Asked, RecordedAnswer] = {}
-        for message in self._bag.messages(self._topics(ANSWER) | self._topics(TOKENS)):
+        self._answers: dict[Asked, RecordedAnswer] = {}
+        self._named: dict[str, RecordedAnswer] = {}
+        corrections: list[Label] = []
+        for message in self._bag.messages({*self._topics(ANSWER), *self._topics(TOKENS),
+                                           *self._topics(FEEDBACK)}):
             try:
-                if self._bag.topics[message.topic].type_name == TOKENS:
-                    tokens = from_message(deserialize_message(message.data, TokensMessage))
-                    if (tokens.modality, tokens.stamp_ns) not in self._tokens:
-                        self._tokens[tokens.modality, tokens.stamp_ns] = tokens
-                        self._history.add(tokens)
-                    continue
-                said = deserialize_message(message.data, Answer)
-                if said.status == Answer.OK and said.choices and said.used_modalities:
-                    answer = RecordedAnswer.of(said)
-                    answers[answer.asked] = answer
+                corrections += self._take(self._bag.topics[message.topic].type_name, message.data)
             except (TokensError, RuntimeError) as error:  # RuntimeError: not a message of this type
                 raise BagError(f'recording {folder}: a message on {message.topic} cannot be read ({error}); '
                                'record it again with this version of the package') from None
         if not self._tokens:
             raise BagError(f'{folder} has no tokens; record a running robot with `mpnp record`')
-        self.answers = tuple(answers.values())
+        self.answers = tuple(self._answers.values())
         self.labels = LabelFile(folder / LABELS)
+        self.corrections = tuple(corrections)
+
+    def _take(self, kind: str, data: bytes) -> list[Label]:
+        """Keep a message; return what a correction says of an answer."""
+        from rclpy.serialization import deserialize_message
+
+        from mpnp_ros.conversions.messages import from_message, to_nanoseconds
+        from mpnp_ros.msg import Answer, Feedback
+        from mpnp_ros.msg import ModalityTokens as TokensMessage
+
+        if kind == TOKENS:
+            tokens = from_message(deserialize_message(data, TokensMessage))
+            if (tokens.modality, tokens.stamp_ns) not in self._tokens:
+                self._tokens[tokens.modality, tokens.stamp_ns] = tokens
+                self._history.add(tokens)
+        elif kind == ANSWER:
+            said = deserialize_message(data, Answer)
+            if said.status == Answer.OK and said.choices and said.used_modalities:
+                answer = RecordedAnswer.of(said)
+                self._answers[answer.asked] = self._named[said.id] = answer
+        else:
+            said = deserialize_message(data, Feedback)
+            corrected = self._named.get(said.id) if said.id else self._answers.get(
+                (to_nanoseconds(said.header.stamp), said.question))
+            plain = ' '.join(said.answer.split())
+            if corrected is not None and plain in corrected.choices:
+                return [corrected.label(plain, PERSON)]
+        return []
 
     @property
     def images(self) -> Path:
@@ -133,16 +150,18 @@ class Recording:
     def moments(self, labels: Iterable[Label]) -> list[Moment]:
         """Return the moments with labelled questions, oldest first.
 
-        Tokens are those that the recorded answer rests on, and those of the other modalities of that time.
+        Tokens are those that the recorded answer rests on, and those of the other modalities of that time:
+        they lie between the oldest and the newest data of the answer, or are no more than 60 ms apart.
         Labels that share tokens are about one moment.  Labels without an answer, and those of times without
         tokens, are left out.
         """
         used = {answer.asked: answer.used for answer in self.answers}
         moments: list[Moment] = []
         for label in sorted(labels, key=lambda label: label.stamp_ns):
-            tokens = dict(self._history.at(label.stamp_ns))
-            tokens |= {name: known for name, stamp in used.get(label.asked, {}).items()
-                       if (known := self._tokens.get((name, stamp))) is not None}
+            rests = {name: known for name, stamp in used.get(label.asked, {}).items()
+                     if (known := self._tokens.get((name, stamp))) is not None}
+            newest = max((span(known)[1] for known in rests.values()), default=label.stamp_ns)
+            tokens = {**self._history.at(newest), **self._history.at(label.stamp_ns), **rests}
             if not tokens or not label.answer:
                 continue
             question = BufferedQuestion.read(label.question, label.answer, label.choices, LABELLED)

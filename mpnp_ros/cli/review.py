@@ -2,10 +2,12 @@
 
     mpnp review drive                             # asks you, the least certain answers first
     mpnp review drive --web                       # the same in the browser, with images and buttons
+    mpnp review drive --teacher http://localhost:11434/v1 --model qwen2.5vl    # asks a vision model
     mpnp review drive --accept-above 0.95         # takes what the robot is sure of as true
     mpnp review drive --labels answers.jsonl      # takes labels from a file
 
-Labels are kept in FOLDER/labels.jsonl, one JSON object in a line; the next review goes on where one ended.
+Corrections that were published while the robot was recorded count as labels of a person. Labels are kept in
+FOLDER/labels.jsonl, one JSON object in a line; the next review goes on where one ended.
 The images of a moment are put into FOLDER/images. An answer of a person counts more than one of a vision
 model, and that more than one of the robot.
 """
@@ -17,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.bags.labels import PERSON, ROBOT, TEACHER, read_labels
-from mpnp_ros.cli.arguments import count, share
+from mpnp_ros.cli.arguments import count, positive, share
 from mpnp_ros.cli.output import percent
+from mpnp_ros.cli.signals import interruptible
 from mpnp_ros.errors import BagError
+from mpnp_ros.progress import progress
 
 if TYPE_CHECKING:
     from mpnp_ros.cli.recording import RecordedAnswer, Recording
@@ -40,6 +44,14 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='take answers of at least this confidence, 0 to 1, as true, and ask nothing')
     parser.add_argument('--labels', type=Path, metavar='FILE',
                         help='take labels from a file of JSON lines, and ask nothing')
+    teacher = parser.add_argument_group('by a vision model')
+    teacher.add_argument('--teacher', metavar='URL',
+                         help='API of an OpenAI-style chat endpoint that looks at images, as llama.cpp, '
+                         'Ollama, vLLM and llama_ros have it; the images are sent there')
+    teacher.add_argument('--model', default='', metavar='NAME', help='model (default: the only one there)')
+    teacher.add_argument('--timeout', type=positive, default=120., metavar='S',
+                         help='seconds to wait for each reply (default: %(default)g)')
+    teacher.add_argument('--quiet', action='store_true', help='print no progress')
     web = parser.add_argument_group('in the browser')
     web.add_argument('--web', action='store_true', help='serve a page until Ctrl-C')
     web.add_argument('--host', default='127.0.0.1',
@@ -53,6 +65,8 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.cli.recording import Recording
 
     with Recording(arguments.recording) as recording:
+        recording.labels.add(label for label in recording.corrections
+                             if (known := recording.labels.get(label.asked)) is None or known.by != PERSON)
         if arguments.labels is not None or arguments.accept_above is not None:
             if arguments.labels is not None:
                 print(take_labels(recording, arguments.labels))
@@ -61,6 +75,8 @@ def run(arguments: Namespace) -> int:
                                              if answer.confidence >= arguments.accept_above)
                 print(f'{added} answers of a confidence of {percent(arguments.accept_above)} or more are '
                       'taken as true')
+        elif arguments.teacher:
+            print(ask_teacher(recording, arguments))
         elif arguments.web:
             from mpnp_ros.cli.review_web import serve
 
@@ -86,6 +102,15 @@ def take_labels(recording: Recording, path: Path) -> str:
     left_out = len(labels) - len(fitting)
     return f'{added} labels of {path} are taken' + (
         f'; {left_out} are left out, as nothing was recorded at their times' if left_out else '')
+
+
+def ask_teacher(recording: Recording, arguments: Namespace) -> str:
+    """Let a vision model label answers, and return in words what came of it; Ctrl-C ends it in order."""
+    from mpnp_ros.cli.teacher import Teacher, teach
+
+    teacher = Teacher(arguments.teacher, arguments.model, arguments.timeout)
+    with interruptible() as cancelled, progress('teacher', 'question', arguments.quiet) as show:
+        return teach(recording, teacher, arguments.limit, show, cancelled)
 
 
 def to_review(recording: Recording) -> list[RecordedAnswer]:

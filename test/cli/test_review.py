@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -27,8 +28,6 @@ def answer(second: float, question: str = CARS, text: str = 'yes', confidence: f
 @pytest.fixture
 def drive(write_recording, toy_tokens):
     """Three seconds of camera and LiDAR, 20 ms apart, and four answers."""
-    from dataclasses import replace
-
     tokens = [replace(toy_tokens(name, 0, second), stamp_ns=round((second + later) * SECOND))
               for second in (1, 2, 3) for name, later in (('camera', 0.), ('lidar', .02))]
     return write_recording(tokens, [
@@ -71,6 +70,18 @@ def test_a_recording_has_answers_with_choices_tokens_and_images(drive):
         (path, later), = recording.pictures(3 * SECOND + 20_000_000)
         assert path.read_bytes() == b'\xff\xd8\xff image' and later == 0.
         assert not recording.pictures(20 * SECOND)
+
+
+def test_a_sensor_belongs_to_the_moment_up_to_the_newest_image_of_a_set(write_recording, toy_tokens):
+    camera = replace(toy_tokens('camera', 0, 1), stamp_ns=SECOND, sources=('front', 'back'),
+                     source_stamps_ns=(SECOND, SECOND + 90_000_000))
+    lidar, late = (replace(toy_tokens('lidar', 0, 1), stamp_ns=SECOND + later)
+                   for later in (100_000_000, 400_000_000))
+    folder = write_recording([camera, lidar, late], [answer(1)])
+    with Recording(folder) as recording:
+        moment, = recording.moments([recording.answers[0].label('no', PERSON)])
+    assert {name: tokens.stamp_ns for name, tokens in moment.tokens.items()} == {
+        'camera': SECOND, 'lidar': SECOND + 100_000_000}
 
 
 def test_the_least_certain_come_first_by_types_in_turn(drive):
@@ -137,6 +148,19 @@ def test_scripts_accept_and_import(drive, tmp_path, capsys):
     file.write_text(json.dumps({**entries, 'stamp_ns': 50 * SECOND}) + '\n')
     assert main(['review', str(drive), '--labels', str(file)]) == 2
     assert 'none of the 1 labels' in capsys.readouterr().err
+
+
+def test_corrections_of_the_drive_are_those_of_a_person(write_recording, toy_tokens, type_lines):
+    folder = write_recording([replace(toy_tokens('camera', 0, 1), stamp_ns=SECOND)], [
+        answer(1), answer(1, COUNT, '1')], feedback=[
+        {'id': '0', 'answer': ' no '}, {'id': '7', 'answer': 'no'}, {'id': '1', 'answer': 'many'},
+        {'question': COUNT, 'stamp_ns': SECOND, 'answer': '10'}])
+    type_lines()
+    for _ in range(2):
+        assert main(['review', str(folder)]) == 0
+        labels = read_labels(folder / 'labels.jsonl')
+        assert [(label.question, label.answer, label.by) for label in labels] == [
+            (CARS, 'no', PERSON), (COUNT, '10', PERSON)]
 
 
 def test_what_is_not_a_recording_is_named(write_recording, tmp_path, capsys):
