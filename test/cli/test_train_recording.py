@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
+from mpnp_ros.adaptation import job_prepare
 from mpnp_ros.bags.labels import PERSON, ROBOT
 from mpnp_ros.cli import evaluate_recording, train_recording
 from mpnp_ros.cli.main import main
@@ -18,6 +19,7 @@ from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_store import LinkStore, default_store
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.tokens import SECOND
+from mpnp_ros.training.cost_model import Speed
 from mpnp_ros.training.paired import PairedDifference
 
 ANSWERS = ['yes', 'no', 'car', 'truck']
@@ -54,8 +56,10 @@ def drive(write_recording, toy_tokens) -> Path:
 
 
 @pytest.fixture
-def train(drive, links, tmp_path, tiny_lm_folder, own_cache) -> Callable[..., int]:
-    """Give a function: options -> exit code of a short training."""
+def train(drive, links, tmp_path, tiny_lm_folder, own_cache, monkeypatch) -> Callable[..., int]:
+    """Give a function: options -> exit code of a short training; the speed of the machine is made up."""
+    monkeypatch.setattr(job_prepare, 'machine_speed', lambda *model: Speed(0, 0, 0, 0))
+
     def run(*options: str) -> int:
         return main(['train', '--recording', str(drive), '--start', str(links), '--output',
                      str(tmp_path / 'own'), '--llm', str(tiny_lm_folder), '--device', 'cpu', '--steps', '40',
