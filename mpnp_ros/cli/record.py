@@ -4,9 +4,9 @@
     mpnp record --output drive --question "Is the gate open?" --ask-rate 0.5
 
 FOLDER becomes an ordinary rosbag2 bag with tokens/<modality>, questions, answers and corrections, transforms,
-odometry, and camera images at a low rate. Meanwhile the robot is asked questions about objects around it, or
-those given. Recording ends after --duration, at --max-size or with Ctrl-C; exit code 0. The next steps are
-`mpnp review`, `mpnp train --recording` and `mpnp evaluate --recording`.
+odometry, and images and calibrations of cameras at a low rate. Meanwhile the robot is asked questions about
+objects around it, or those given. Recording ends after --duration, at --max-size or with Ctrl-C; exit code 0.
+The next steps are `mpnp review`, `mpnp train --recording` and `mpnp evaluate --recording`.
 """
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ from mpnp_ros.tokens import SECOND
 if TYPE_CHECKING:
     from mpnp_ros.client.robot import Robot
 
-TOKENS, IMAGE, COMPRESSED = ('mpnp_ros/msg/ModalityTokens', 'sensor_msgs/msg/Image',
-                             'sensor_msgs/msg/CompressedImage')
+TOKENS, IMAGE, COMPRESSED, CALIBRATION = (
+    'mpnp_ros/msg/ModalityTokens', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage',
+    'sensor_msgs/msg/CameraInfo')
 QUALITIES = {
     TOKENS: (SENSOR_DATA, 20), 'mpnp_ros/msg/Answer': (RELIABLE, 100),
     'mpnp_ros/msg/Question': (RELIABLE, 100), 'mpnp_ros/msg/Feedback': (RELIABLE, 100),
     'mpnp_ros/msg/EncoderInfo': (LATCHED, 100),
-    'nav_msgs/msg/Odometry': (SENSOR_DATA, 20), IMAGE: (SENSOR_DATA, 2), COMPRESSED: (SENSOR_DATA, 2)}
+    'nav_msgs/msg/Odometry': (SENSOR_DATA, 20), IMAGE: (SENSOR_DATA, 2), COMPRESSED: (SENSOR_DATA, 2),
+    CALIBRATION: (SENSOR_DATA, 2)}
 """Quality of service and depth of the recorded types but for transforms, which have one for each topic."""
 NAMED = {'mpnp_ros/msg/Answer': 'answer', 'mpnp_ros/msg/Question': 'question',
          'mpnp_ros/msg/Feedback': 'feedback', 'mpnp_ros/msg/EncoderInfo': 'encoders'}
@@ -174,6 +176,8 @@ class RecordedTopics:
             return name.startswith(f'{self._namespace}/tokens/')
         if kind in NAMED:
             return name == f'{self._namespace}/{NAMED[kind]}'
+        if kind == CALIBRATION:  # of a camera whose images are recorded
+            return any(calibration_topic(topic) == name for topic in self._subscriptions)
         return kind not in (IMAGE, COMPRESSED) or self._is_image(name, graph)
 
     def _is_image(self, name: str, graph: dict[str, str]) -> bool:
@@ -217,7 +221,7 @@ class RecordedTopics:
                 self._tokens_at = time.monotonic()
             elif kind == 'mpnp_ros/msg/EncoderInfo':
                 self._note_encoder(data)
-            elif kind in (IMAGE, COMPRESSED):
+            elif kind in (IMAGE, COMPRESSED, CALIBRATION):
                 if not self._image_is_due(name, stamp_of(data)):
                     return
                 if kind == IMAGE:
@@ -245,6 +249,11 @@ class RecordedTopics:
         from mpnp_ros.msg import EncoderInfo
 
         self._encoders |= set(deserialize_message(data, EncoderInfo).topics)
+
+
+def calibration_topic(image_topic: str) -> str:
+    """Return the topic of the calibration of a camera, which is beside its images."""
+    return f'{image_topic.removesuffix("/compressed").rpartition("/")[0]}/camera_info'
 
 
 def stamp_of(data: bytes) -> int:

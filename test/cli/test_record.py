@@ -215,10 +215,14 @@ class PretendedNode:
 def test_the_image_files_of_a_camera_are_taken_once(tmp_path):
     graph = {'/a': record.IMAGE, '/a/compressed': record.COMPRESSED, '/a/compressedDepth': record.COMPRESSED,
              '/b': record.IMAGE, '/r1/odom': 'nav_msgs/msg/Odometry', '/tokens': record.TOKENS,
-             '/r2/answer': 'mpnp_ros/msg/Answer', '/text': 'std_msgs/msg/String'}
-    for images, wanted in (([], {'/a/compressed', '/b'}), (['b'], {'/b'})):
+             '/r2/answer': 'mpnp_ros/msg/Answer', '/text': 'std_msgs/msg/String',
+             '/c/image_raw/compressed': record.COMPRESSED, '/c/camera_info': record.CALIBRATION,
+             '/d/camera_info': record.CALIBRATION}
+    for images, wanted in (([], {'/a/compressed', '/b', '/c/image_raw/compressed', '/c/camera_info'}),
+                           (['b'], {'/b'})):
         node = PretendedNode(graph)
         topics = record.RecordedTopics(node, '', None, images, 1.)
+        topics.look()
         topics.look()
         assert node.callbacks.keys() == wanted | {'/r1/odom'}
         topics.close()
