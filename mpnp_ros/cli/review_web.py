@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mpnp_ros.cli.recording import Recording
 
-SKIP = 'skip'
+SKIP = ''
 """Value of the button that says that a question cannot be answered."""
 
 PAGE = """<!doctype html>
@@ -99,14 +99,14 @@ def create_app(recording: Recording, limit: int = 0) -> Flask:
 
     @app.post('/answers/<int:number>')
     def judge(number: int) -> Any:
-        said = request.form.get('answer', '')
+        said = request.form.get('answer')
         if number >= len(answers):
             abort(404)
         if not secrets.compare_digest(request.form.get('token', ''), token):
             abort(403)
-        if said != SKIP and said not in answers[number].choices:
+        if said is None or said not in (SKIP, *answers[number].choices):
             abort(400)
-        recording.labels.add([answers[number].label('' if said == SKIP else said, PERSON)])
+        recording.labels.add([answers[number].label(said, PERSON)])
         return redirect(url_for('following'))
 
     @app.get('/images/<name>')

@@ -63,6 +63,7 @@ def test_only_the_page_itself_can_judge_and_only_with_a_choice(browser, drive):
     for path, form, code in (('/answers/0', {'answer': 'no'}, 403),
                              ('/answers/0', {'answer': 'no', 'token': 'x'}, 403),
                              ('/answers/0', {'answer': 'maybe', 'token': token}, 400),
+                             ('/answers/0', {'token': token}, 400),
                              ('/answers/9', {'answer': 'no', 'token': token}, 404)):
         assert browser.post(path, data=form).status_code == code
     assert browser.get('/answers/9').status_code == 404
