@@ -80,13 +80,16 @@ def test_what_a_teacher_said_is_shown_and_still_asked(drive):
 
 
 def test_the_page_is_served_on_this_machine_until_ctrl_c(drive):
-    process = subprocess.Popen([sys.executable, '-m', 'mpnp_ros.cli.main', 'review', str(drive), '--web',
-                                '--port', '0'], stdout=subprocess.PIPE, text=True)
-    address = re.search(r'http://127\.0\.0\.1:\d+/', process.stdout.readline())[0]
-    with urllib.request.urlopen(address) as page:
-        assert b'0 of 2 reviewed' in page.read()
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[0]
+    command = [sys.executable, '-m', 'mpnp_ros.cli.main', 'review', str(drive), '--web', '--port', '0']
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r'http://127\.0\.0\.1:\d+/', process.stdout.readline())[0]
+        with urllib.request.urlopen(address) as page:
+            assert b'0 of 2 reviewed' in page.read()
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
     assert process.returncode == 0 and '0 of 2 answers are labelled' in rest
 
 
