@@ -171,12 +171,17 @@ def draw(spec: JobSpec, folder: Path) -> tuple[TokenDataset, TokenDataset]:
         if not train.examples:
             raise TrainingError('no questions in the replay buffer about frames with tokens of '
                                 f'{" and ".join(spec.modalities)}; ask or label some while it is plugged in')
-        with new_folder(data) as empty:
-            for name, dataset, most in ((TRAINING_SET, train, spec.most_questions),
-                                        (HELD_OUT, held_out, spec.most_held_out)):
-                (empty / name).mkdir()
-                _limited(dataset, most, spec.most_texts, spec.training.seed).write(empty / name)
+        save_data(spec, folder, train, held_out)
     return TokenDataset.load(data / TRAINING_SET), TokenDataset.load(data / HELD_OUT)
+
+
+def save_data(spec: JobSpec, folder: Path, train: TokenDataset, held_out: TokenDataset) -> None:
+    """Write the data of a job, within the limits of its spec; a job that has data draws none."""
+    with new_folder(folder / DATA) as empty:
+        for name, dataset, most in ((TRAINING_SET, train, spec.most_questions),
+                                    (HELD_OUT, held_out, spec.most_held_out)):
+            (empty / name).mkdir()
+            _limited(dataset, most, spec.most_texts, spec.training.seed).write(empty / name)
 
 
 def _plan(spec: JobSpec, method: Method, links: Sequence[Link], train: TokenDataset,

@@ -190,6 +190,19 @@ class ReplayDataset:
         rest = {stamp for stamp, phase in phases.items() if phase < start}
         return self._of(rest), self._of(held)
 
+    def consecutive(self, shares: Sequence[float], gap: float = 1.) -> tuple[ReplayDataset, ...]:
+        """Return parts that follow each other in time; shares: of the moments in each, adding up to 1.
+
+        gap: seconds of stamps between parts; moments in a gap, at the end of a part, are in none.
+        """
+        stamps = sorted(moment.stamp_ns for moment in self.moments)
+        ends = [round(len(stamps) * sum(shares[:place + 1])) for place in range(len(shares))]
+        parts = []
+        for start, end in zip([0, *ends], ends, strict=False):
+            latest = stamps[end] - round(gap * SECOND) if end < len(stamps) else math.inf
+            parts.append(self._of({stamp for stamp in stamps[start:end] if stamp <= latest}))
+        return tuple(parts)
+
     def halves(self) -> tuple[ReplayDataset, ReplayDataset]:
         """Return every other moment with true answers, and those between, for a trial on few moments."""
         answered = [moment for moment in self.moments

@@ -228,14 +228,14 @@ def write_bag(root: NuScenes, output: str | Path, scenes: Sequence[str] | None =
                 if entry.topic not in connections:
                     connections[entry.topic] = writer.add_connection(
                         entry.topic, entry.type_name, typestore=types,
-                        offered_qos_profiles=[_offered_qos(entry.topic in LATCHED_TOPICS)])
+                        offered_qos_profiles=[qos_to_offer(entry.topic in LATCHED_TOPICS)])
                 data = types.serialize_cdr(entry.make(), entry.type_name)
                 writer.write(connections[entry.topic], entry.stamp_ns, data)
                 bar.update()
     return output
 
 
-def _offered_qos(latched: bool) -> Qos:
+def qos_to_offer(latched: bool) -> Qos:
     """Return the QoS to offer: reliable; transient local if latched."""
     unset = QosTime(0, 0)
     return Qos(

@@ -38,6 +38,7 @@ NEEDED = {'numpy': 'numpy', 'torch': 'torch', 'transformers': 'transformers', 's
 USEFUL = {'gguf': ('gguf', 'converts the default language model once'),
           'onnx': ('onnx', 'reads the default camera encoder once'),
           'scipy': ('scipy', 'follows what detectors find'),
+          'flask': ('flask', 'serves the page of mpnp review --web'),
           'vision_msgs': ('vision_msgs', 'detections of other nodes'),
           'audio_common_msgs': ('audio_common_msgs', 'sound of microphones'),
           'foxglove_msgs': ('foxglove_msgs', 'sound of microphones in the form of Foxglove')}

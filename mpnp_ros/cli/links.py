@@ -1,4 +1,4 @@
-"""List, show, roll back and prune the links of a robot.
+"""List, show, put into use, roll back and prune the links of a robot.
 
 A robot keeps the links that it trains in its store: $MPNP_STATE/links or ~/.local/state/mpnp_ros/links, with
 --namespace in a folder of that name. The shipped links are shown beside them.
@@ -36,11 +36,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     show = actions.add_parser('show', help='show origin, accuracy, gates and size of one version')
     show.add_argument('link', metavar='LINK',
                       help='camera/000002, 000002, camera (the one in use), or a folder')
+    use = actions.add_parser('use', help='copy links into the store and put them into use: in the running '
+                             'fusion node, or without one in the store, for its next start')
+    use.add_argument('link', metavar='LINKS',
+                     help='link store, such as the --output of `mpnp train`, of which the newest version of '
+                     'each modality is used, or one version as for show')
     rollback = actions.add_parser('rollback', help='return to the previous version: in the running fusion '
                                   'node, or without one in the store, for its next start')
     rollback.add_argument('modality', help='modality of the links, such as camera')
-    rollback.add_argument('--timeout', type=float, default=3., metavar='S',
-                          help='seconds to look for a running fusion node (default: %(default)g)')
+    for action in (use, rollback):
+        action.add_argument('--timeout', type=float, default=3., metavar='S',
+                            help='seconds to look for a running fusion node (default: %(default)g)')
     prune = actions.add_parser(
         'prune', help='remove old versions, except those in use or needed for rollback')
     prune.add_argument('--keep', type=int, required=True, metavar='N',
@@ -58,7 +64,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Run the chosen action; exit code 1 if the fusion node refuses."""
     store = LinkStore(arguments.store) if arguments.store else default_store(arguments.namespace)
-    actions = {'list': list_links, 'show': show_link, 'rollback': roll_back, 'prune': prune_links}
+    actions = {'list': list_links, 'show': show_link, 'use': use_links, 'rollback': roll_back,
+               'prune': prune_links}
     return actions[arguments.action](store, arguments)
 
 
@@ -166,6 +173,57 @@ def find(store: LinkStore, name: str) -> StoredLink:
     if name in shipped_links():
         return shipped_links()[name]
     raise LinksError(f'there are no links {name!r} in {store.folder}; `mpnp links list` shows those that are')
+
+
+def use_links(store: LinkStore, arguments: Namespace) -> int:
+    """Put links into use and print which; exit code 1 if the fusion node refuses any."""
+    reports = [put_into_use(store, adopted(store, link), arguments) for link in to_use(store, arguments.link)]
+    if arguments.json:
+        print(json.dumps(reports, indent=1))
+    else:
+        for report in reports:
+            print(report['message'], file=sys.stdout if report['success'] else sys.stderr)
+    return 0 if all(report['success'] for report in reports) else 1
+
+
+def to_use(store: LinkStore, name: str) -> list[StoredLink]:
+    """Return the links with a name as :func:`find` does, or the newest of each modality of a store."""
+    path = Path(name).expanduser()
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        newest = {link.modality: link for link in LinkStore(path).list()}
+        if not newest:
+            raise LinksError(f'there are no links in {path}; use the --output of mpnp train')
+        return list(newest.values())
+    return [find(store, name)]
+
+
+def adopted(store: LinkStore, link: StoredLink) -> StoredLink:
+    """Return the link as a version of the store, into which it is copied unless it is there already."""
+    if (own := store.find(link.path)) is not None:
+        return own
+    manifest = read_manifest(link.path)
+    for known in whole(store.list(link.modality)):
+        if read_manifest(known.path).sha256 == manifest.sha256:
+            return known
+    return store.save(load_link(link.path), manifest.provenance)
+
+
+def put_into_use(store: LinkStore, link: StoredLink, arguments: Namespace) -> dict[str, Any]:
+    """Ask a running fusion node to use a version, or without one change the store; return what came of it."""
+    by, refused = 'fusion', False
+    try:
+        with connected('links', arguments.namespace, arguments.timeout) as robot:
+            robot.load_links(str(link.path.resolve()), link.sha256)
+        message = f'the fusion node says: {link.modality} links {link.version} are in use'
+    except (ConfigurationError, NotRunningError):  # no ROS 2, or no fusion node
+        by = 'store'
+        store.set_current(link.modality, link.version)
+        message = (f'no fusion node was found, so none was asked; it will start with {link.modality} links '
+                   f'{link.version} (noted in {store.folder})')
+    except RequestError as error:
+        refused, message = True, f'the fusion node says: {error}'
+    return {'modality': link.modality, 'version': link.version, 'by': by, 'success': not refused,
+            'message': message}
 
 
 def roll_back(store: LinkStore, arguments: Namespace) -> int:

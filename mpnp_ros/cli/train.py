@@ -9,6 +9,13 @@ every 100 steps and at the end.
     mpnp train --root world --output links
     mpnp train --root nuscenes --qa NuScenes_train_questions.json --split scene --output links
     torchrun --nproc-per-node 4 -m mpnp_ros.cli.main train --root nuscenes --output links
+
+With --recording it trains links on the labelled answers of your own robot (`mpnp record`, `mpnp review`), as
+the adaptation node does: of links that count, what the counts of a sensor are worth. The last moments are
+held out for `mpnp evaluate --recording`; by those before them it is decided whether the links are stored.
+Exit code 1: they are not, as they are no better.
+
+    mpnp train --recording drive --output links
 """
 from __future__ import annotations
 
@@ -18,6 +25,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpnp_ros.bags.labels import SAID_BY
+from mpnp_ros.cli.arguments import not_negative, share
 from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.cli.signals import (
     CANCELLED,
@@ -49,7 +58,8 @@ SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'qu
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
 """Files beside the links of a store: their recipe, and their training scenes."""
-SHIPPED = 'shipped'
+SHIPPED, ROBOT = 'shipped', 'robot'
+"""Names in place of a store: the links of the package, and those that the robot uses."""
 LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
 LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
 """Version of a root -> licence of links trained on it, if it is not that of nuScenes."""
@@ -91,12 +101,14 @@ def recipe_of(arguments: Namespace) -> TrainRecipe:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('--root', type=Path, required=True,
-                        help='nuScenes root: the folder of samples/ and v1.0-*/')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--root', type=Path, help='nuScenes root: the folder of samples/ and v1.0-*/')
+    what.add_argument('--recording', type=Path, metavar='FOLDER', help='written by `mpnp record`')
     parser.add_argument('--output', type=Path, required=True, help='link store to add the links to')
     add_recipe_arguments(parser)
     parser.add_argument('--start', metavar='STORE', help='start from the links of this store for the same '
-                        f'modality, otherwise for true objects; {SHIPPED}: the shipped links')
+                        f'modality, otherwise for true objects; {SHIPPED}: the shipped links (default with '
+                        '--recording: those that the robot uses)')
     parser.add_argument('--blocks', type=int, metavar='N',
                         help='number of linked blocks, counted from the last')
     TrainRecipe.add_arguments(parser, ['training.steps', 'training.batch', 'training.learning_rate'])
@@ -107,10 +119,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--licence', help='licence of the links (default: that of nuScenes or of the '
                         'simulated world)')
     parser.add_argument('--quiet', action='store_true', help='print no progress')
+    own = parser.add_argument_group('with --recording')
+    add_label_arguments(own, SAID_BY)
+
+
+def add_label_arguments(parser: ArgumentParser | _ArgumentGroup, said_by: Sequence[str]) -> None:
+    """Add the options that select labels of a recording; said_by: the default."""
+    parser.add_argument('--said-by', nargs='+', choices=SAID_BY, default=list(said_by), metavar='WHO',
+                        help=f'labels of these: {", ".join(SAID_BY)} (default: {" ".join(said_by)})')
+    parser.add_argument('--hold-out', type=share, default=.25, metavar='SHARE',
+                        help='share of the moments, the last ones, that are held out (default: %(default)g)')
+    parser.add_argument('--gap', type=not_negative, default=1., metavar='S',
+                        help='seconds between held-out moments and those before (default: %(default)g)')
 
 
 def run(arguments: Namespace) -> int:
-    """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training."""
+    """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training.
+
+    With --recording also 1, where the links are not stored.
+    """
+    if arguments.recording is not None:
+        from mpnp_ros.cli.train_recording import train_recording
+
+        return train_recording(arguments)
     from mpnp_ros.llm.question_files import QuestionFiles
     from mpnp_ros.nuscenes.tables import NuScenes
     from mpnp_ros.training.batches import PreparedQuestions

@@ -319,6 +319,13 @@ class AsyncRobot:
 
         return list((await self._call(ListLinks, 'list_links', ListLinks.Request(), timeout)).links)
 
+    async def load_links(self, path: str, sha256: str = '', timeout: float | None = None) -> LinkInfo:
+        """See :meth:`Robot.load_links`."""
+        from mpnp_ros.srv import LoadLinks
+
+        request = LoadLinks.Request(path=path, sha256=sha256)
+        return _succeeded(await self._call(LoadLinks, 'load_links', request, timeout, REPLY)).link
+
     async def rollback(self, modality: str, timeout: float | None = None) -> LinkInfo:
         """See :meth:`Robot.rollback`."""
         from mpnp_ros.srv import RollbackLinks

@@ -187,6 +187,10 @@ class Robot:
         """Return the links that are loaded, and the versions kept for :meth:`rollback`."""
         return self._wait(lambda: self._robot.links(timeout))
 
+    def load_links(self, path: str, sha256: str = '', timeout: float | None = None) -> LinkInfo:
+        """Use the links in a folder of the robot's machine, and return them; sha256: of their manifest."""
+        return self._wait(lambda: self._robot.load_links(path, sha256, timeout))
+
     def rollback(self, modality: str, timeout: float | None = None) -> LinkInfo:
         """Use the version of a modality's links before the present one again, and return it."""
         return self._wait(lambda: self._robot.rollback(modality, timeout))

@@ -62,6 +62,16 @@ def test_what_links_are_tried_on_has_answers_whatever_lies_between():
     assert [one.stamp_ns for one in held.moments] == [3, 7]
 
 
+def test_consecutive_parts_leave_a_gap_between_them(toy_tokens):
+    lived = ReplayDataset(tuple(Moment(half * SECOND // 2, {'camera': toy_tokens('camera', 0, half)})
+                                for half in range(20)))
+    parts = lived.consecutive((.5, .2, .3))
+    assert [[moment.stamp_ns * 2 // SECOND for moment in part.moments] for part in parts] == [
+        list(range(9)), [10, 11, 12], list(range(14, 20))]
+    assert [len(part.moments) for part in lived.consecutive((.7, .3), gap=0.)] == [14, 6]
+    assert [len(part.moments) for part in ReplayDataset(()).consecutive((.7, .3))] == [0, 0]
+
+
 def test_turned_questions_are_true_of_the_turned_tokens():
     encoder, scope = TrueObjects(), Scope(anchors=False)
     for frame in scene_key_frames(5, 2):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from mpnp_ros.cli import links as command
 from mpnp_ros.cli.main import main
@@ -107,6 +108,26 @@ def test_rollback_in_the_store_passes_over_what_is_damaged(store, alone, as_json
     assert store.current('camera') is None
     assert main(['links', 'rollback', 'camera']) == 2
     assert 'nothing to take back' in capsys.readouterr().err
+
+
+def test_links_are_copied_once_and_noted_for_the_next_start(store, alone, as_json, tmp_path, capsys):
+    own = LinkStore(tmp_path / 'own')
+    for changed in (1., 2.):
+        link = LatentLink(CONFIG)
+        with torch.no_grad():
+            next(link.parameters()).fill_(changed)
+        own.save(link, Provenance('MIT', 'own robot'))
+    for _ in range(2):
+        used, = as_json('use', str(own.folder))
+        assert (used['version'], used['by'], used['success']) == ('000004', 'store', True)
+    assert store.current('camera').version == '000004' and len(store.list('camera')) == 4
+    data = as_json('show', 'camera')
+    assert data['provenance']['text'] == 'own robot' and data['state'] == 'in use'
+    assert main(['links', 'use', '000003']) == 0
+    assert 'will start with camera links 000003' in capsys.readouterr().out
+    assert as_json('rollback', 'camera')['version'] == '000004'
+    assert main(['links', 'use', str(tmp_path)]) == 2
+    assert 'there are no links in' in capsys.readouterr().err
 
 
 def test_prune_removes_and_says_what(store, as_json, capsys):

@@ -14,13 +14,15 @@ pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this ma
 
 import rclpy
 from mpnp_ros.msg import Adaptation, Answer, Event, ModalityTokens
-from mpnp_ros.srv import ListQuestions, LoadLinks
+from mpnp_ros.srv import ListQuestions
 
+from mpnp_ros.cli.main import main
 from mpnp_ros.client import AsyncRobot, NotRunningError, RequestError, Robot, node_reports
 from mpnp_ros.conversions.messages import to_message
 from mpnp_ros.errors import CancelledError, ConfigurationError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.methods.link_files import save_link
+from mpnp_ros.methods.link_store import LinkStore, default_store
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nodes.worker import Ticker
 from mpnp_ros.tokens import ModalityTokens as Tokens
@@ -144,11 +146,33 @@ def test_modalities_are_plugged_unplugged_and_released(robot):
 def test_links_are_listed_and_rolled_back(robot, system):
     first, second = map(str, system.folders)
     assert [link.path for link in robot.links()] == [first]
-    assert system.ros.call(LoadLinks, 'load_links', LoadLinks.Request(path=second)).success
+    assert robot.load_links(second).path == second
+    with pytest.raises(RequestError, match='cannot be read'):
+        robot.load_links('/nowhere')
     assert {link.path: link.active for link in robot.links()} == {first: False, second: True}
     assert robot.rollback('camera').path == first
     with pytest.raises(RequestError, match='camera'):
         robot.rollback('camera')
+
+
+def test_the_command_puts_links_into_use_and_takes_them_back(robot, system, tmp_path, tiny_lm_folder, capsys):
+    method = create_method('mpnp', load_language_model(tiny_lm_folder, 'cpu', 'float32'))
+    LinkStore(tmp_path / 'own').save(method.new_link('camera', 'camera encoder', WIDTH, last=2))
+    before = robot.ask('is it?', CHOICES)
+    there = ['--namespace', NAMESPACE, '--timeout', str(PATIENCE)]
+    assert main(['links', 'use', str(tmp_path / 'own'), *there]) == 0
+    assert 'the fusion node says: camera links 000001 are in use' in capsys.readouterr().out
+    own = robot.ask('is it?', CHOICES)
+    assert own.links_version == 'camera=000001' != before.links_version
+    assert own.probabilities != before.probabilities
+    assert default_store(NAMESPACE).current('camera').version == '000001'
+    assert main(['links', 'rollback', 'camera', *there]) == 0
+    again = robot.ask('is it?', CHOICES)
+    assert (again.links_version, again.probabilities) == (before.links_version, before.probabilities)
+    assert default_store(NAMESPACE).current('camera') is None
+    LinkStore(tmp_path / 'other').save(method.new_link('sonar', 'sonar encoder', WIDTH, last=2))
+    assert main(['links', 'use', str(tmp_path / 'other' / 'sonar' / '000001'), *there]) == 1
+    assert 'the parameter modalities has only camera' in capsys.readouterr().err
 
 
 def test_an_adaptation_that_comes_to_nothing_says_why(robot):
