@@ -55,7 +55,7 @@ scenes.
 
 {table}
 
-- *right*: mean over seeds {seeds}, after the last step, without any selection by it. In brackets is the 95 %
+- *right*: {seeds}, after the last step, without any selection by it. In brackets is the 95 %
   interval of the bootstrap over seeds and scenes, because questions of one scene are correlated.
 - *{blind}*: `{ours}` with learned constants instead of the sensor, trained in the same way. *majority*: the
   most frequent answer of each text. *rule*: a fixed rule that adds up the same tokens, without a language
@@ -133,7 +133,8 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
         machine=machine_text(), name=config.name, scenario=scenario, modality=config.modality,
         budget=config.budget / TERA, questions=f'{first.accuracy.n:,}', scenes=report.test_scenes,
         table=markdown_table(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
-        seeds=', '.join(map(str, first.seeds)), rounds=ROUNDS, curve=report.curve_questions,
+        seeds=('mean over seeds ' if first.seeds[1:] else 'of seed ') + ', '.join(map(str, first.seeds)),
+        rounds=ROUNDS, curve=report.curve_questions,
         claims='\n'.join(f'- {line}' for line in _findings(report, config.ours[0])), costs=costs,
         measured=MEASURED_STEPS, optimiser=ADAMW, folding=_folding(report, config),
         failed=FAILED.format(lines=failed) if failed else '')
