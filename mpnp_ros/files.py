@@ -210,7 +210,8 @@ def cached_folder(path: str | Path, source: str, build: Callable[[Path], object]
 def is_whole(path: str | Path, source: str) -> bool:
     """Return whether a cached folder was made from `source` and none of its files has changed since.
 
-    Files are read once; later only those whose size or times differ: half a gigabyte takes half a second.
+    Files are read once, and all again when the size or times of one differ: half a gigabyte takes half a
+    second.
     """
     path = Path(path)
     try:

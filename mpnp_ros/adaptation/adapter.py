@@ -186,6 +186,7 @@ class AdaptationManager:
                 raise TrainingError(f'{" and ".join(self._running.spec.modalities)} is being trained; '
                                     'cancel that, or wait for its end')
             spec = self._builder.for_request(request, self.decision)
+            self.at_rest = False
             return self._begin(spec, _trainings(spec, 'requested'))
 
     def cancel(self) -> None:

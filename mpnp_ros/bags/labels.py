@@ -115,6 +115,7 @@ class LabelFile:
 
     def add(self, labels: Iterable[Label]) -> int:
         """Append labels; return how many count.  Raises StorageError if the file cannot be written."""
+        before = dict(self._labels)
         kept = [label for label in labels if self._keep(label)]
         if kept:
             try:
@@ -124,6 +125,7 @@ class LabelFile:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
+                self._labels = before
                 raise StorageError(f'labels {self.path} cannot be written: {error.strerror}; make room and '
                                    'repeat the last answer') from None
         return len(kept)

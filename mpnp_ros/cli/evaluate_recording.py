@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpnp_ros.adaptation.moments import ReplayDataset
+from mpnp_ros.bags.held_out import held_out_from
 from mpnp_ros.cli.evaluate_links import link_to, row_json
 from mpnp_ros.cli.output import interval_table, print_table
 from mpnp_ros.cli.recording import Recording
 from mpnp_ros.cli.train import ROBOT, SHIPPED
-from mpnp_ros.cli.train_recording import RECORDING, labels_of, links_for
+from mpnp_ros.cli.train_recording import labels_of, links_for, store_of
 from mpnp_ros.errors import DatasetError, LinksError
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.question_files import QuestionFiles
@@ -39,7 +40,10 @@ def evaluate_recording(arguments: Namespace) -> int:
     with Recording(arguments.recording) as recording:
         labels = labels_of(recording, arguments.said_by)
         moments = ReplayDataset(tuple(recording.moments(labels)))
-    rest, held_out = parts(moments, arguments.hold_out, arguments.gap, where)
+    name = arguments.recording.resolve().name
+    begins = [held_out_from(folder)[name] for links in (where, against)
+              if (folder := store_of(links)) and name in held_out_from(folder)]
+    rest, held_out = parts(moments, arguments.hold_out, arguments.gap, max(begins, default=None))
     newest = {name: tokens for moment in held_out.moments for name, tokens in moment.tokens.items()}
     names = linked(where, arguments.modalities, newest)
     test = held_out.together(names).dataset(names, turns=1)
@@ -54,7 +58,7 @@ def evaluate_recording(arguments: Namespace) -> int:
     rows = {label.format(new=where, old=against): row for label, row in compared.rows.items()}
     if arguments.json:
         print(json.dumps({
-            'recording': arguments.recording.resolve().name, 'modalities': list(names), 'links': where,
+            'recording': name, 'modalities': list(names), 'links': where,
             'against': against, 'rows': {label: row_json(row) for label, row in rows.items()},
             'difference': {**vars(compared.difference), 'verdict': compared.difference.verdict}}, indent=1))
     else:
@@ -65,20 +69,15 @@ def evaluate_recording(arguments: Namespace) -> int:
 
 
 def parts(moments: ReplayDataset, hold_out: float, gap: float,
-          where: str) -> tuple[ReplayDataset, ReplayDataset]:
+          begin: int | None) -> tuple[ReplayDataset, ReplayDataset]:
     """Return the moments before those held out, and these.
 
-    They begin where the training of the links has held out moments, also of a later recording; otherwise the
-    last ones are held out.
+    begin: stamp, nanoseconds, from which on no links have seen the recording; None: none were trained on it,
+    and the last share is held out, since the majority needs answers before.
     """
-    try:
-        begin = json.loads((Path(where) / RECORDING).read_bytes())['held_out_from_ns']
-    except FileNotFoundError:
+    if begin is None:
         before, held_out = moments.consecutive((1 - hold_out, hold_out), gap)
         return before, held_out
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LinksError(f'{Path(where) / RECORDING} cannot be read ({error}); train the links again'
-                         ) from None
     early = {moment.stamp_ns for moment in moments.moments if moment.stamp_ns < begin}
     return (ReplayDataset(tuple(moment for moment in moments.moments if moment.stamp_ns in early)),
             ReplayDataset(tuple(moment for moment in moments.moments if moment.stamp_ns not in early)))

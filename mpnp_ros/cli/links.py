@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mpnp_ros.bags.held_out import held_out_from, note_held_out
 from mpnp_ros.cli.arguments import add_namespace
 from mpnp_ros.cli.output import from_to, macs, megabytes, percent, print_table, seconds
 from mpnp_ros.cli.session import connected
@@ -178,6 +179,7 @@ def find(store: LinkStore, name: str) -> StoredLink:
 def use_links(store: LinkStore, arguments: Namespace) -> int:
     """Put links into use and print which; exit code 1 if the fusion node refuses any."""
     reports = [put_into_use(store, adopted(store, link), arguments) for link in to_use(store, arguments.link)]
+    note_held_out(store.folder, held_out_from(Path(arguments.link).expanduser()))
     if arguments.json:
         print(json.dumps(reports, indent=1))
     else:

@@ -65,8 +65,8 @@ def run(arguments: Namespace) -> int:
     from mpnp_ros.cli.recording import Recording
 
     with Recording(arguments.recording) as recording:
-        recording.labels.add(label for label in recording.corrections
-                             if (known := recording.labels.get(label.asked)) is None or known.by != PERSON)
+        recording.labels.add([label for label in recording.corrections
+                              if (known := recording.labels.get(label.asked)) is None or known.by != PERSON])
         if arguments.labels is not None or arguments.accept_above is not None:
             if arguments.labels is not None:
                 print(take_labels(recording, arguments.labels))

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.bags.labels import PERSON
 from mpnp_ros.cli.review import LIKELY, to_review
-from mpnp_ros.errors import ConfigurationError
+from mpnp_ros.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from mpnp_ros.cli.recording import Recording
 
+HERE, NAMES, WILDCARDS = '127.0.0.1', ('localhost', '127.0.0.1', '[::1]'), ('0.0.0.0', '::')
+QUIET = 1.
+"""Seconds after which a connection without a request is closed."""
 SKIP = ''
 """Value of the button that says that a question cannot be answered."""
 
@@ -48,12 +51,12 @@ button.robot { border: 3px solid #197a3d } progress { width: 100% }
 {% endif %}</body></html>"""
 
 
-def create_app(recording: Recording, limit: int = 0) -> Flask:
+def create_app(recording: Recording, limit: int = 0, host: str = HERE) -> Flask:
     """Return the application of a recording; limit: number of answers to review, 0: all.
 
     Its pages are `/`, which leads to the next answer, `/answers/<number>` and `/images/<name>`.  Judgements
-    need the token of the page, so that no other web page can send any.  Raises ConfigurationError without
-    Flask.
+    need the token of the page, and requests the name of this machine or `host`, unless that is a wildcard: so
+    no other web page can read the page or judge.  Raises ConfigurationError without Flask.
     """
     try:
         from flask import (
@@ -71,6 +74,12 @@ def create_app(recording: Recording, limit: int = 0) -> Flask:
     app, token = Flask(__name__), secrets.token_urlsafe()
     answers = to_review(recording)
     answers = answers[:limit] if limit else answers
+
+    @app.before_request
+    def check_name() -> None:
+        if host not in WILDCARDS and request.host.rpartition(':')[0] not in (host, *NAMES) \
+                and request.host not in (host, *NAMES):
+            abort(403)
 
     def is_judged(place: int) -> bool:
         label = recording.labels.get(answers[place].asked)
@@ -106,7 +115,10 @@ def create_app(recording: Recording, limit: int = 0) -> Flask:
             abort(403)
         if said is None or said not in (SKIP, *answers[number].choices):
             abort(400)
-        recording.labels.add([answers[number].label(said, PERSON)])
+        try:
+            recording.labels.add([answers[number].label(said, PERSON)])
+        except StorageError as error:
+            return str(error), 507, {'Content-Type': 'text/plain; charset=utf-8'}
         return redirect(url_for('following'))
 
     @app.get('/images/<name>')
@@ -118,11 +130,16 @@ def create_app(recording: Recording, limit: int = 0) -> Flask:
 
 def serve(recording: Recording, limit: int, host: str, port: int) -> None:
     """Serve the page until Ctrl-C.  Raises ConfigurationError where the port cannot be used."""
-    app = create_app(recording, limit)
-    from werkzeug.serving import make_server
+    app = create_app(recording, limit, host)
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
-    try:
-        server = make_server(host, port, app, threaded=False)  # the recording is read by one thread
+    class Handler(WSGIRequestHandler):
+        """Closes connections that say nothing, which browsers open in advance."""
+
+        timeout = QUIET
+
+    try:  # one thread reads the recording
+        server = make_server(host, port, app, threaded=False, request_handler=Handler)
     except (OSError, SystemExit) as error:
         raise ConfigurationError(f'no page can be served on {host}:{port} ({error}); choose another --port'
                                  ) from None

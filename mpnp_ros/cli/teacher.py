@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,6 @@ SYSTEM = (
     'the images do not tell.')
 WIDTH, QUALITY, MAX_TOKENS = 1024, 85, 32
 """Width in pixels to which images are shrunk, their JPEG quality, and the longest reply in tokens."""
-MAX_WORDS = 8
-"""Number of words of a reply up to which it is looked at."""
 TRIES, PAUSE = 4, 1.
 """Number of attempts, and seconds before the second one, doubled each time."""
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -67,7 +67,8 @@ class Teacher:
             'model': self.model, 'temperature': 0, 'max_tokens': MAX_TOKENS, 'messages': [
                 {'role': 'system', 'content': SYSTEM}, {'role': 'user', 'content': content}]})
         try:
-            return chosen(str(reply['choices'][0]['message']['content']), choices)
+            text = reply['choices'][0]['message']['content']
+            return chosen(text, choices) if isinstance(text, str) else None
         except (KeyError, IndexError, TypeError):
             raise NotAnsweringError(f'teacher {self.url}: the reply is not that of a chat endpoint: '
                                     f'{str(reply)[:200]}') from None
@@ -97,7 +98,9 @@ class Teacher:
                 with urllib.request.urlopen(request, timeout=self._timeout) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                why = f'{error.code} {error.reason}: {error.read(300).decode(errors="replace").strip()}'
+                why = f'{error.code} {error.reason}'
+                with suppress(OSError, http.client.HTTPException):
+                    why += f': {error.read(300).decode(errors="replace").strip()}'
                 if error.code not in AGAIN:
                     raise ConfigurationError(f'teacher {self.url} refuses: {why}; check --teacher and '
                                              '--model') from None
@@ -105,28 +108,26 @@ class Teacher:
                 why = f'no reply within {self._timeout:g} s'
             except urllib.error.URLError as error:
                 why = str(error.reason)
-            except (OSError, ValueError) as error:  # it broke off, or is not JSON
+            except (OSError, ValueError, http.client.HTTPException) as error:  # it broke off, or is not JSON
                 why = f'{type(error).__name__}: {error}'
         raise NotAnsweringError(f'teacher {self.url} does not answer after {TRIES} attempts: {why}; start '
                                 'it, or give a longer --timeout')
 
 
 def chosen(reply: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that a reply names, an empty text for "unknown", None where that is not clear.
+    """Return the choice that a reply is, an empty text for "unknown", None for any other reply.
 
-    Of choices that are part of another named one, as "standing" of "not standing", the longer one counts.
-    Long replies are not clear: "no" in a sentence need not be the answer.
+    Case, punctuation and "the answer is" do not matter.  A sentence is no answer: "no" in "There is no way to
+    know" is not meant.
     """
-    words = ' '.join(re.findall(r'[a-z0-9]+', reply.lower()))
-    if len(words.split()) > MAX_WORDS:
+    def plain(text: str) -> str:
+        return ' '.join(re.findall(r'[a-z0-9]+', text.lower()))
+
+    said = re.sub(r'^(the )?answer (is )?', '', plain(reply))
+    found = [choice for choice in (*choices, UNKNOWN) if plain(choice) == said]
+    if not found:
         return None
-    named = {choice: ' '.join(re.findall(r'[a-z0-9]+', choice.lower())) for choice in (*choices, UNKNOWN)}
-    found = [choice for choice, text in named.items() if f' {text} ' in f' {words} ']
-    longest = [choice for choice in found if not any(
-        other != choice and f' {named[choice]} ' in f' {named[other]} ' for other in found)]
-    if len(longest) != 1:
-        return None
-    return '' if longest[0] == UNKNOWN and UNKNOWN not in choices else longest[0]
+    return '' if found[0] == UNKNOWN and UNKNOWN not in choices else found[0]
 
 
 def shrunk(path: Path) -> bytes:

@@ -5,11 +5,11 @@ the new links are stored, and a last one for `mpnp evaluate --recording`, which 
 """
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mpnp_ros.adaptation.job_prepare import Preparation, read, save_data
 from mpnp_ros.adaptation.job_train import train
 from mpnp_ros.adaptation.moments import Moment, ReplayDataset
 from mpnp_ros.adaptation.options import AdapterConfig
+from mpnp_ros.bags.held_out import held_out_from, note_held_out
 from mpnp_ros.bags.labels import Label
 from mpnp_ros.cli.output import from_to, percent, seconds
 from mpnp_ros.cli.recording import Recording
@@ -34,8 +35,8 @@ from mpnp_ros.training.recipe import TrainRecipe
 
 CHECKED = .2
 """Share of the moments by which it is decided whether links are stored."""
-RECORDING = 'recording.json'
-"""File of a store of links that were trained on a recording."""
+INPUTS = 'inputs.sha256'
+"""File of a checkpoint: of all that the result depends on."""
 
 
 def train_recording(arguments: Namespace) -> int:
@@ -54,7 +55,9 @@ def train_recording(arguments: Namespace) -> int:
         offer_starts=False, language_model=arguments.language_model or JobSpec.language_model,
         method=arguments.method or JobSpec.method, device=arguments.device, threads=torch.get_num_threads())
     print(f'{" and ".join(names)}: {parts.described()}')
-    folder = arguments.checkpoint or checkpoint_folder(arguments.output, spec, sorted(map(repr, labels)))
+    inputs = spec, arguments.recording.resolve(), arguments.hold_out, arguments.gap, sorted(map(repr, labels))
+    folder = arguments.checkpoint or checkpoint_folder(arguments.output, *inputs)
+    check_inputs(folder, inputs)
     spec.save(folder)
     if not (folder / DATA).is_dir():
         save_data(spec, folder, parts.train.dataset(names, turns=spec.turns),
@@ -74,12 +77,27 @@ def train_recording(arguments: Namespace) -> int:
         forget_checkpoint(folder)
     if result.status != TRAINED:
         return 1
-    write_file(arguments.output / RECORDING, json.dumps({
-        'recording': arguments.recording.resolve().name, 'held_out_from_ns': parts.held_out_from}).encode())
+    name, begun = arguments.recording.resolve().name, store_of(arguments.start or ROBOT)
+    seen = held_out_from(begun).get(name, 0) if begun else 0
+    note_held_out(arguments.output, {name: max(parts.held_out_from, seen)})
     for modality, path in result.links.items():
         print(f'{modality}: {path}')
     print(f'measure them: mpnp evaluate --recording {arguments.recording} --links {arguments.output}')
     return 0
+
+
+def check_inputs(folder: Path, inputs: object) -> None:
+    """Note the inputs in a new checkpoint.  Raises TrainingError for a checkpoint of others."""
+    digest, path = sha256(repr(inputs).encode()).hexdigest(), folder / INPUTS
+    if path.is_file() and path.read_text() != digest:
+        raise TrainingError(f'{folder} is the checkpoint of another training; choose another --checkpoint')
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(path, digest.encode())
+
+
+def store_of(where: str) -> Path | None:
+    """Return the folder of the links that `links_for` finds; None for the shipped ones."""
+    return None if where == SHIPPED else default_store().folder if where == ROBOT else Path(where)
 
 
 def labels_of(recording: Recording, said_by: Collection[str]) -> list[Label]:

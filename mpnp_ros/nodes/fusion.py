@@ -535,10 +535,14 @@ class FusionNode(ManagedNode):
         return subscription.get_publisher_count() if subscription else self.count_publishers(topic)
 
     def _present(self) -> set[str]:
-        """Return the names of the encoder nodes in the graph, which is searched when their number changes."""
+        """Return the names of the encoder nodes in the graph.
+
+        It is searched when their number changes, and while one has not introduced itself.
+        """
         count, now = self._publisher_count('encoders'), time.monotonic()
         known, (counted, searched) = self._encoder_nodes, self._encoders_seen
-        if count != counted or count != len(known) or now - searched >= SEARCH:
+        if count != counted or count != len(known) or not known <= self._encoders.keys() \
+                or now - searched >= SEARCH:
             infos = self.get_publishers_info_by_topic(self.resolve_topic_name('encoders'))
             self._encoder_nodes = known = {f'{info.node_namespace.rstrip("/")}/{info.node_name}'
                                            for info in infos}

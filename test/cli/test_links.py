@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from mpnp_ros.bags.held_out import held_out_from, note_held_out
 from mpnp_ros.cli import links as command
 from mpnp_ros.cli.main import main
 from mpnp_ros.errors import NotRunningError
@@ -117,10 +118,12 @@ def test_links_are_copied_once_and_noted_for_the_next_start(store, alone, as_jso
         with torch.no_grad():
             next(link.parameters()).fill_(changed)
         own.save(link, Provenance('MIT', 'own robot'))
+    note_held_out(own.folder, {'drive': 7})
     for _ in range(2):
         used, = as_json('use', str(own.folder))
         assert (used['version'], used['by'], used['success']) == ('000004', 'store', True)
     assert store.current('camera').version == '000004' and len(store.list('camera')) == 4
+    assert held_out_from(store.folder) == {'drive': 7}
     data = as_json('show', 'camera')
     assert data['provenance']['text'] == 'own robot' and data['state'] == 'in use'
     assert main(['links', 'use', '000003']) == 0

@@ -67,9 +67,31 @@ def test_only_the_page_itself_can_judge_and_only_with_a_choice(browser, drive):
                              ('/answers/9', {'answer': 'no', 'token': token}, 404)):
         assert browser.post(path, data=form).status_code == code
     assert browser.get('/answers/9').status_code == 404
-    for name in ('labels.jsonl', '../metadata.yaml', '%2e%2e/metadata.yaml'):
-        assert browser.get(f'/images/{name}').status_code == 404
+    (drive / 'secret.txt').write_text('x')
+    for name in ('../secret.txt', '%2e%2e%2fsecret.txt', '..%2fsecret.txt'):
+        assert browser.get(f'/images/{name}').status_code in (308, 404)
+        assert browser.get(f'/images/{name}').text != 'x'
     assert not (drive / 'labels.jsonl').exists()
+
+
+def test_a_page_under_another_name_is_refused(drive):
+    with Recording(drive) as recording:
+        own, named, open_to_all = (review_web.create_app(recording, host=host).test_client()
+                                   for host in ('127.0.0.1', 'robot.local', '0.0.0.0'))
+        for browser, base, code in ((own, 'http://evil.example:8470', 403), (own, 'http://[::1]:8470', 200),
+                                    (own, 'http://localhost', 200), (named, 'http://robot.local:80', 200),
+                                    (named, 'http://evil.example', 403), (open_to_all, 'http://any', 200)):
+            assert browser.get('/answers/0', base_url=base).status_code == code, base
+
+
+def test_a_judgement_that_cannot_be_stored_is_asked_again(drive):
+    with Recording(drive) as recording:
+        browser = review_web.create_app(recording).test_client()
+        token = token_in(browser.get('/answers/0').text)
+        recording.labels.path = drive / 'absent' / 'labels.jsonl'
+        reply = browser.post('/answers/0', data={'answer': '', 'token': token})
+        assert reply.status_code == 507 and 'cannot be written' in reply.text
+        assert '0 of 2 reviewed' in browser.get('/', follow_redirects=True).text
 
 
 def test_what_a_teacher_said_is_shown_and_still_asked(drive):

@@ -153,7 +153,8 @@ def test_silence_is_told(endpoint, impatient):
 @pytest.mark.parametrize(('reply', 'answer'), [
     ('yes', 'yes'), (' **Not standing**.', 'not standing'), ('standing', 'standing'), ('Answer: 10', '10'),
     ('construction vehicle', 'construction vehicle'), ('Unknown', ''), ('3 or 4', None), ('', None),
-    ('There is no way to tell whether a car is there', None), ('maybe', None)])
+    ('There is no way to tell whether a car is there', None), ('maybe', None), ('I have no idea', None),
+    ('There is no way to know', None), ('No image provided', None), ('The answer is "yes".', 'yes')])
 def test_the_choice_that_a_reply_names(reply, answer):
     assert chosen(reply, ANSWERS) == answer
 

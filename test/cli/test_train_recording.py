@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='rclpy is not installed: no ROS 2 on this machine')
 
 from mpnp_ros.adaptation import job_prepare
+from mpnp_ros.bags.held_out import held_out_from, note_held_out
 from mpnp_ros.bags.labels import PERSON, ROBOT
 from mpnp_ros.cli import evaluate_recording, train_recording
 from mpnp_ros.cli.main import main
@@ -76,8 +77,7 @@ def test_links_learn_what_a_person_said_and_are_measured_on_later_moments(
            'moments held out' in said
     store = LinkStore(tmp_path / 'own')
     assert store.latest('camera').version == '000001' and f'camera: {store.folder}/camera/000001' in said
-    assert json.loads((store.folder / 'recording.json').read_bytes()) == {
-        'recording': 'drive', 'held_out_from_ns': 37 * SECOND}
+    assert held_out_from(store.folder) == {'drive': 37 * SECOND}
     assert not list(tmp_path.glob('.own.checkpoint'))
 
     measure = ['evaluate', '--recording', str(drive), '--links', str(store.folder), '--against', str(links),
@@ -125,6 +125,19 @@ def test_a_stopped_training_resumes(train, tmp_path, monkeypatch, capsys):
         patch.setattr(train_recording, 'forget_checkpoint', lambda folder: None)
         assert train() == 0
     assert (folder / 'data' / 'train' / 'dataset.json').stat().st_mtime_ns == made
+
+
+def test_a_checkpoint_of_other_parts_is_not_resumed(train, tmp_path, capsys):
+    (tmp_path / 'kept').mkdir()
+    (tmp_path / 'kept' / 'inputs.sha256').write_text('of another training')
+    assert train('--checkpoint', str(tmp_path / 'kept')) == 2
+    assert 'is the checkpoint of another training; choose another --checkpoint' in capsys.readouterr().err
+
+
+def test_what_the_first_links_have_seen_stays_seen(train, links, tmp_path):
+    note_held_out(links, {'drive': 45 * SECOND, 'other': 9})
+    assert train('--start', str(links)) == 0
+    assert held_out_from(tmp_path / 'own') == {'drive': 45 * SECOND}
 
 
 @pytest.mark.parametrize(('options', 'reason'), [
