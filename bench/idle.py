@@ -46,6 +46,37 @@ WAITED = re.compile(r'^voluntary_ctxt_switches:\s+(\d+)', re.MULTILINE)
 MEGA, NANO = 1024, 1e-9
 BUDGET, START, MEMORY = 2., 5., 4096.
 """Goals: percent of a core, seconds, MB, all of them for all nodes together but the seconds."""
+PAGE = """# Nodes without input
+
+    python -m bench.idle{before} {how}
+
+On {machine}, with a load of {load}: other programs used the cores too, which also
+makes each wake-up dearer.
+
+{goals}
+
+## Processor time
+
+`mpnp bringup` with no publisher on any sensor topic, over {seconds:g} s once all nodes were ready;
+mean of {rounds} systems.
+
+{idle}
+
+## Start of a node
+
+Each node alone, files in the page cache, from the start of its process until it is active, or in the graph
+for the adaptation node; median of {starts}. The seconds include waiting for other programs.
+
+{started}
+
+## Memory
+
+Resident memory of the processes above, idle; *share*: pages that several processes use are divided among
+them (PSS); *own*: not of files; *after answers*: after {answering:g} s in which six cameras and a
+LiDAR publish twice a second and a standing question is answered.
+
+{memory}
+"""
 
 
 @dataclass(frozen=True)
@@ -308,40 +339,12 @@ def text(options: argparse.Namespace, load: object,
         [f'each node ready within {START:g} s',
          f'{slowest:.1f} s of computing, {_verdict(slowest < START)}; {longest:.1f} s beside other programs'],
         [f'the nodes below {MEMORY:.0f} MB, idle', f'{resident:.0f} MB, {_verdict(resident < MEMORY)}']])
-    before = ' --before CHECKOUT' if options.before else ''
     how = ' '.join(f'--{name} {getattr(options, name):g}'
                    for name in ('rounds', 'seconds', 'answering', 'starts'))
-    return f"""# Nodes without input
-
-    python -m bench.idle{before} {how}
-
-On {machine_text()}, with a load of {load}: other programs used the cores too, which also
-makes each wake-up dearer.
-
-{goals}
-
-## Processor time
-
-`mpnp bringup` with no publisher on any sensor topic, over {options.seconds:g} s once all nodes were ready;
-mean of {options.rounds} systems.
-
-{idle}
-
-## Start of a node
-
-Each node alone, files in the page cache, from the start of its process until it is active, or in the graph
-for the adaptation node; median of {options.starts}. The seconds include waiting for other programs.
-
-{started}
-
-## Memory
-
-Resident memory of the processes above, idle; *share*: pages that several processes use are divided among
-them (PSS); *own*: not of files; *after answers*: after {options.answering:g} s in which six cameras and a
-LiDAR publish twice a second and a standing question is answered.
-
-{memory}
-"""
+    return PAGE.format(
+        before=' --before CHECKOUT' if options.before else '', how=how, machine=machine_text(), load=load,
+        goals=goals, idle=idle, started=started, memory=memory, seconds=options.seconds,
+        rounds=options.rounds, starts=options.starts, answering=options.answering)
 
 
 def _value(cost: ProcessCost, path: str) -> float:

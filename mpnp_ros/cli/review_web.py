@@ -11,7 +11,7 @@ from mpnp_ros.errors import ConfigurationError, StorageError
 if TYPE_CHECKING:
     from flask import Flask
 
-    from mpnp_ros.cli.recording import Recording
+    from mpnp_ros.cli.recording import RecordedAnswer, Recording
 
 HERE, NAMES, WILDCARDS = '127.0.0.1', ('localhost', '127.0.0.1', '[::1]'), ('0.0.0.0', '::')
 QUIET = 1.
@@ -54,78 +54,73 @@ button.robot { border: 3px solid #197a3d } progress { width: 100% }
 def create_app(recording: Recording, limit: int = 0, host: str = HERE) -> Flask:
     """Return the application of a recording; limit: number of answers to review, 0: all.
 
-    Its pages are `/`, which leads to the next answer, `/answers/<number>` and `/images/<name>`.  Judgements
-    need the token of the page, and requests the name of this machine or `host`, unless that is a wildcard: so
-    no other web page can read the page or judge.  Raises ConfigurationError without Flask.
+    Judgements need the token of the page, and requests the name of this machine or `host`, unless that is a
+    wildcard: so no other web page can read the page or judge.  Raises ConfigurationError without Flask.
     """
     try:
-        from flask import (
-            Flask,
-            abort,
-            redirect,
-            render_template_string,
-            request,
-            send_from_directory,
-            url_for,
-        )
+        import flask
     except ImportError:
         raise ConfigurationError('Flask is not installed; run `make install`, on a robot `apt install '
                                  'python3-flask`, or review without --web') from None
-    app, token = Flask(__name__), secrets.token_urlsafe()
+    app, token = flask.Flask(__name__), secrets.token_urlsafe()
     answers = to_review(recording)
     answers = answers[:limit] if limit else answers
 
     @app.before_request
     def check_name() -> None:
-        if host not in WILDCARDS and request.host.rpartition(':')[0] not in (host, *NAMES) \
-                and request.host not in (host, *NAMES):
-            abort(403)
+        named = flask.request.host
+        if host not in WILDCARDS and not {named, named.rpartition(':')[0]} & {host, *NAMES}:
+            flask.abort(403)
 
     def is_judged(place: int) -> bool:
         label = recording.labels.get(answers[place].asked)
         return label is not None and label.by == PERSON
 
     def page(**parts: Any) -> str:
-        return render_template_string(PAGE, folder=recording.folder.name, total=len(answers), token=token,
-                                      done=sum(map(is_judged, range(len(answers)))), skip=SKIP, **parts)
+        done = sum(map(is_judged, range(len(answers))))
+        return flask.render_template_string(PAGE, folder=recording.folder.name, total=len(answers),
+                                            token=token, done=done, skip=SKIP, **parts)
 
     @app.get('/')
     def following() -> Any:
         number = next((place for place in range(len(answers)) if not is_judged(place)), None)
-        return page(answer=None) if number is None else redirect(url_for('show', number=number))
+        return page(answer=None) if number is None else flask.redirect(flask.url_for('show', number=number))
 
     @app.get('/answers/<int:number>')
     def show(number: int) -> str:
         if number >= len(answers):
-            abort(404)
-        answer = answers[number]
-        ordered = sorted(answer.choices, key=lambda choice: -answer.probabilities.get(choice, 0.))
-        likely = [(choice, answer.probabilities.get(choice, 0.)) for choice in ordered[:LIKELY]]
-        pictures = [(path.name, later) for path, later in recording.pictures(answer.stamp_ns)]
-        return page(answer=answer, number=number, likely=likely, pictures=pictures,
-                    others=[choice for choice in answer.choices if choice not in ordered[:LIKELY]],
-                    label=recording.labels.get(answer.asked))
+            flask.abort(404)
+        return page(number=number, **shown(recording, answers[number]))
 
     @app.post('/answers/<int:number>')
     def judge(number: int) -> Any:
-        said = request.form.get('answer')
+        said = flask.request.form.get('answer')
         if number >= len(answers):
-            abort(404)
-        if not secrets.compare_digest(request.form.get('token', ''), token):
-            abort(403)
+            flask.abort(404)
+        if not secrets.compare_digest(flask.request.form.get('token', ''), token):
+            flask.abort(403)
         if said is None or said not in (SKIP, *answers[number].choices):
-            abort(400)
+            flask.abort(400)
         try:
             recording.labels.add([answers[number].label(said, PERSON)])
         except StorageError as error:
             return str(error), 507, {'Content-Type': 'text/plain; charset=utf-8'}
-        return redirect(url_for('following'))
+        return flask.redirect(flask.url_for('following'))
 
     @app.get('/images/<name>')
     def image(name: str) -> Any:
-        return send_from_directory(recording.images.resolve(), name)
+        return flask.send_from_directory(recording.images.resolve(), name)
 
     return app
+
+
+def shown(recording: Recording, answer: RecordedAnswer) -> dict[str, Any]:
+    """Return what the page shows of an answer."""
+    ordered = sorted(answer.choices, key=lambda choice: -answer.probabilities.get(choice, 0.))
+    return {'answer': answer, 'label': recording.labels.get(answer.asked),
+            'likely': [(choice, answer.probabilities.get(choice, 0.)) for choice in ordered[:LIKELY]],
+            'others': [choice for choice in answer.choices if choice not in ordered[:LIKELY]],
+            'pictures': [(path.name, later) for path, later in recording.pictures(answer.stamp_ns)]}
 
 
 def serve(recording: Recording, limit: int, host: str, port: int) -> None:

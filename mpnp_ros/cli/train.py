@@ -134,10 +134,7 @@ def add_label_arguments(parser: ArgumentParser | _ArgumentGroup, said_by: Sequen
 
 
 def run(arguments: Namespace) -> int:
-    """Load, encode, train, evaluate, save; exit code 0, or 130 where Ctrl-C stopped the training.
-
-    With --recording also 1, where the links are not stored.
-    """
+    """Load, encode, train, evaluate, save; exit code 0, 1 where links are not stored, 130 after Ctrl-C."""
     if arguments.recording is not None:
         from mpnp_ros.cli.train_recording import train_recording
 
