@@ -29,7 +29,9 @@ LEAN = {'ONEDNN_PRIMITIVE_CACHE_CAPACITY': '32', 'LRU_CACHE_CAPACITY': '32', 'MA
 In bfloat16, oneDNN and PyTorch each keep the code compiled for the last 1024 shapes of products: 0.7 GB after
 50 training steps on texts of all lengths.  With 32 shapes the steps are as fast.
 """
-OUT_OF_MEMORY = ('out of memory', 'not enough memory', "can't allocate memory")
+OUT_OF_MEMORY = ('out of memory', 'not enough memory', "can't allocate memory", 'failed to map segment',
+                 'cannot allocate memory')
+"""Parts of messages: of torch, and of the loader of libraries."""
 
 
 def choose_device(requested: str) -> torch.device:
@@ -96,12 +98,15 @@ def _gains(device: torch.device, width: int) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's."""
+    """Return whether memory ran out: Python's, the system's, the CPU allocator's of torch, or a device's.
+
+    A library that is imported then cannot be loaded.
+    """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def release_memory() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
@@ -64,3 +66,12 @@ def test_a_device_that_is_not_there_is_refused_by_name(name):
 def test_an_unknown_dtype_is_refused_with_the_choices():
     with pytest.raises(ConfigurationError, match="'int4'.*float32, bfloat16"):
         device.choose_dtype('int4', 'cpu', 64)
+
+
+@pytest.mark.parametrize(('error', 'expected'), [
+    (MemoryError(), True), (OSError(errno.ENOMEM, 'no'), True), (OSError(errno.EIO, 'no'), False),
+    (RuntimeError('DefaultCPUAllocator: not enough memory: you tried'), True), (RuntimeError('shapes'), False),
+    (ImportError('_imaging.so: failed to map segment from shared object'), True),
+    (ImportError("No module named 'x'"), False), (ValueError('out of memory'), False)])
+def test_memory_that_runs_out_is_told_from_other_errors(error, expected):
+    assert device.is_out_of_memory(error) is expected
