@@ -70,7 +70,8 @@ def test_an_unknown_dtype_is_refused_with_the_choices():
 
 @pytest.mark.parametrize(('error', 'expected'), [
     (MemoryError(), True), (OSError(errno.ENOMEM, 'no'), True), (OSError(errno.EIO, 'no'), False),
-    (RuntimeError('DefaultCPUAllocator: not enough memory: you tried'), True), (RuntimeError('shapes'), False),
+    (RuntimeError('DefaultCPUAllocator: not enough memory: you tried'), True),
+    (RuntimeError('shapes'), False),
     (ImportError('_imaging.so: failed to map segment from shared object'), True),
     (ImportError("No module named 'x'"), False), (ValueError('out of memory'), False)])
 def test_memory_that_runs_out_is_told_from_other_errors(error, expected):
