@@ -125,4 +125,5 @@ def test_ctrl_c_ends_the_nodes_and_prints_what_was_measured(ros, bag, tiny_syste
     asking.send_signal(signal.SIGINT)
     output, errors = asking.communicate(timeout=PATIENCE)
     assert asking.returncode == 130, before + errors
-    assert 'at 1 of 1 key frames; answers rest on lidar' in output and 'question about' in output
+    # The first questions can come before the tokens of the only key frame.
+    assert 'at 1 of 1 key frames; answers rest on' in output and 'question about' in output
