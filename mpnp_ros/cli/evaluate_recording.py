@@ -41,8 +41,8 @@ def evaluate_recording(arguments: Namespace) -> int:
         labels = labels_of(recording, arguments.said_by)
         moments = ReplayDataset(tuple(recording.moments(labels)))
     name = arguments.recording.resolve().name
-    begins = [held_out_from(folder)[name] for links in (where, against)
-              if (folder := store_of(links)) and name in held_out_from(folder)]
+    begins = [begin for links in (where, against) if (folder := store_of(links)) is not None
+              and (begin := held_out_from(folder).get(name)) is not None]
     rest, held_out = parts(moments, arguments.hold_out, arguments.gap, max(begins, default=None))
     newest = {name: tokens for moment in held_out.moments for name, tokens in moment.tokens.items()}
     names = linked(where, arguments.modalities, newest)
