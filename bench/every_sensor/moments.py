@@ -28,7 +28,7 @@ from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 from mpnp_ros.training.key_frames import dataset_reader
 from mpnp_ros.training.painted_states import PaintedState
-from mpnp_world.dataset.frames import STEP, TOLERANCE, SweepPlan
+from mpnp_world.dataset.frames import STEP, SweepPlan, steps_of
 from mpnp_world.dataset.generate import Recipe, generate
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.scene.state import WorldState
@@ -105,19 +105,10 @@ def make_moments(folder: Path, encoders: Mapping[str, Encoder], of_each: int) ->
 def scene_truths(identity: SceneIdentity) -> Iterator[tuple[WorldState, Truth]]:
     """Simulate a scene again, in the steps of its sensor files; the state and the truth of each key frame."""
     world = World(identity.seed, identity.conditions)
-    steps = max(1, round(INTERVAL / STEP))
-    moments = SweepPlan(RECIPE.sweeps, RECIPE.sweep_seconds,
-                        dict.fromkeys(RECIPE.sweeps, RECIPE.sweep_rate)).moments(INTERVAL)
+    sweeps = SweepPlan(RECIPE.sweeps, RECIPE.sweep_seconds, dict.fromkeys(RECIPE.sweeps, RECIPE.sweep_rate))
     states = [world.state()]
     for _ in range(KEY_FRAMES):
-        for number in range(steps):
-            begin, done = number * INTERVAL / steps, 0.
-            for moment in moments:
-                if TOLERANCE < moment - begin <= INTERVAL / steps + TOLERANCE:
-                    world.step(moment - begin - done)
-                    done = moment - begin
-            world.step(INTERVAL / steps - done)
-            states.append(world.state())
+        states += [world.state() for swept in steps_of(world, INTERVAL, sweeps) if swept is None]
         yield states[-1], truth_of(identity.seed, states)
 
 

@@ -145,22 +145,34 @@ def scene_frames(seed: int, conditions: Conditions, key_frames: int, interval: f
     """
     world = World(seed, conditions)
     recorder = Recorder(names)
-    steps = max(1, round(interval / STEP))
-    moments = sweeps.moments(interval) if sweeps else {}
     for index in range(key_frames):
         recorder.note(world)
-        for number in range(steps):
-            begin, done = number * interval / steps, 0.0
-            for moment in (moment for moment in moments
-                           if TOLERANCE < moment - begin <= interval / steps + TOLERANCE):
-                world.step(moment - begin - done)
-                done = moment - begin
-                if moments[moment]:
-                    yield sensors.perceive_sweeps(world.state(), index, moments[moment], lidar)
-            world.step(interval / steps - done)
-            recorder.note(world)
+        for swept in steps_of(world, interval, sweeps):
+            if swept is None:
+                recorder.note(world)
+            elif swept:
+                yield sensors.perceive_sweeps(world.state(), index, swept, lidar)
         inertial, sound = recorder.take()
         yield replace(sensors.perceive(world.state(), index, lidar), inertial=inertial, sound=sound)
+
+
+def steps_of(world: World, interval: float,
+             sweeps: SweepPlan | None = None) -> Iterator[Collection[str] | None]:
+    """Simulate up to the next key frame; yield None after every STEP, and the modalities of sweeps between.
+
+    The same plan gives the same steps, and so the same rounding and the same traffic.
+    """
+    steps = max(1, round(interval / STEP))
+    moments = sweeps.moments(interval) if sweeps else {}
+    for number in range(steps):
+        begin, done = number * interval / steps, 0.0
+        for moment in (moment for moment in moments
+                       if TOLERANCE < moment - begin <= interval / steps + TOLERANCE):
+            world.step(moment - begin - done)
+            done = moment - begin
+            yield moments[moment]
+        world.step(interval / steps - done)
+        yield None
 
 
 class Recorder:
