@@ -2,11 +2,11 @@
 
     python -m bench.adaptation_drive --study study --work drives --output docs/results
 
-For every seed the robot starts with the camera links of the study (`python -m bench.study --work study`).
-It adapts to the LiDAR during the drive: once from labelled questions at night, once distilled from the camera
-by day.
-The adapted links then answer the study's questions about held-out scenes and are compared with offline
-training. Finished drives are kept and not repeated.
+The robot starts with the shipped links to its camera.  It adapts to the LiDAR during the drive: once from
+labelled questions at night, once distilled from the camera by day.  Every seed is a drive through other
+streets.  The adapted links then answer the questions about the held-out scenes of the study (rendered if they
+are missing) and are compared with the shipped links to a LiDAR, which were trained offline.  Finished drives
+are kept and not repeated.
 """
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.common.accuracy import percent, right_answers
 from bench.common.program import add_work_options, program_parser
 from bench.common.timing import machine_text
-from bench.study.study import RECIPE, Study, StudyConfig
+from bench.study.study import RECIPE, Study, StudyConfig, TestSet
 from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.link_files import load_link
-from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore, shipped_links
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.balance import Majority
 from mpnp_ros.training.evaluation import answers_of
-from mpnp_world.demo.drive import CAMERA, LIDAR, PHASES, SCOPE, Drive, count_majority, drive_through
+from mpnp_ros.training.recipe import counting_options
+from mpnp_ros.training.true_objects import OBJECTS
+from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, PHASES, SCOPE, Drive, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.robot import LiveVehicle
 from mpnp_world.demo.screen import make_view
@@ -60,27 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for supervision in options.supervision:
             run = options.work / f'{supervision}-{seed}'
             if not (run / 'drive.json').is_file():
-                drive_once(options.study, seed, supervision, options.questions, run, majority)
+                drive_once(seed, supervision, options.questions, run, majority)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in seeds]
     held = HeldOutEvaluation(options.study, options.work)
-    page = write_report(found, held, options.output, machine_text(), len(held.study.test.examples),
+    page = write_report(found, held, options.output, machine_text(), len(held.test.examples),
                         options.note)
     print(f'wrote {page}')
     return 0
 
 
-def drive_once(study: Path, seed: int, supervision: str, questions: int, run: Path,
-               majority: Majority) -> None:
+def drive_once(seed: int, supervision: str, questions: int, run: Path, majority: Majority) -> None:
     """Run one drive; its links and its log stay in the folder `run`."""
     from rich.console import Console
 
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
-    store = LinkStore(study / 'links' / f'seed-{seed}')
-    camera, objects = store.latest(CAMERA), store.latest('objects')
-    assert camera is not None and objects is not None  # the study has trained them
-    begun = [camera.path, objects.path]
+    # Without the shipped links to a LiDAR, the robot begins from those to its camera or to true objects.
+    begun = [shipped_links()[name].path for name in (CAMERA, OBJECTS)]
     processes = Processes(run / 'nodes.log', (), begun[:1], begun, supervision, SEED + SCENES_APART * seed)
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
@@ -98,27 +98,33 @@ class HeldOutEvaluation:
     """Accuracy of links on the study's questions about held-out scenes, in percent."""
 
     def __init__(self, folder: Path, work: Path) -> None:
-        encoders = {CAMERA: create_encoder(CAMERA, {'tokens': 'objects'}),
-                    LIDAR: create_encoder(LIDAR, {'backbone': 'polar'})}
+        encoders = {name: create_encoder(name, counting_options()[name]) for name in BOTH}
         self.study = Study(StudyConfig.load(RECIPE), folder, encoders)
         self.work = work
 
-    def offline(self, seed: int, row: str) -> float:
-        """The accuracy of a row of the published study; rows: ROWS of study.py."""
-        return percent(json.loads((self.study.folder / f'seed-{seed}.json').read_bytes())['right'][row])
+    @cached_property
+    def test(self) -> TestSet:
+        """Questions and tokens of the held-out scenes."""
+        return self.study.test
+
+    def shipped(self, modality: str, light: str) -> float:
+        """The accuracy with the shipped links to one modality, in one light."""
+        return self._percent(shipped_links()[modality].path, modality, light)
 
     def adapted(self, seed: int, supervision: str) -> dict[str, float]:
         """The accuracy with the LiDAR alone at night, by version.
 
         The first version is the tried one, the last the trained one.
         """
-        examples, found = self.study.test.examples, {}
-        for link in LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links').list(LIDAR):
-            method = create_method('mpnp', self.study.lm)
-            method.plug(load_link(link.path, lm=self.study.lm))
-            answers = answers_of(method, examples, self.study.book, self.study.test.see('night', (LIDAR,)))
-            found[link.version] = percent(right_answers(examples, answers))
-        return found
+        store = LinkStore(self.work / f'{supervision}-{seed}' / 'state' / 'links')
+        return {link.version: self._percent(link.path, LIDAR, 'night') for link in store.list(LIDAR)}
+
+    def _percent(self, link: Path, modality: str, light: str) -> float:
+        method = create_method('mpnp', self.study.lm)
+        method.plug(load_link(link, lm=self.study.lm))
+        examples = self.test.examples
+        answers = answers_of(method, examples, self.study.book, self.test.see(light, (modality,)))
+        return percent(right_answers(examples, answers))
 
 
 def as_dict(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:
