@@ -1,12 +1,14 @@
 """Compare all methods of connecting a sensor to the language model on the embedded driving world.
 
     python -m bench.methods --study study --work methods --output docs/results
+    python -m bench.methods --work easy --config bench/methods/methods_easy.yaml
 
 The sensor is true objects, or a LiDAR at night as in the paper's runtime switch (--config
 bench/methods/methods_lidar.yaml). Links are untrained at first. All methods train on the same tokens and
-questions within the same budget of multiply-accumulates, all costs counted, and answer the same questions
-about held-out scenes. Every training runs in its own process. Finished trainings stay in the work folder, and
-the same command resumes there. The program writes a page, figures and a picture.
+questions within a budget of multiply-accumulates, all costs counted, and answer the same questions about
+held-out scenes. The questions are those of a study, or of a task that the configuration describes. Every
+training runs in its own process. Finished trainings stay in the work folder, and the same command resumes
+there. The program writes a page, figures and a picture.
 """
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ CONFIG = Path(__file__).with_name('methods_objects.yaml')
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run missing trainings, write the page and print the table; exit code 1 if a method failed."""
     parser = program_parser('methods', __doc__)
-    add_work_options(parser, 'trainings', 'page, figures and picture')
+    parser.add_argument('--study', type=Path, metavar='FOLDER',
+                        help='work folder of bench.study; not for a configuration with a task')
+    add_work_options(parser, 'trainings', 'page, figures and picture', study=False)
     add_recipe(parser)
     parser.add_argument('--config', type=Path, metavar='YAML',
                         help='benchmark configuration (default: bench/methods/methods_objects.yaml)')
@@ -54,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     """Run the missing trainings and timings, then report; stops between two polls of the jobs."""
     config = MethodsConfig.load(options.config or CONFIG)
-    study = study_of(config, options)
+    study = None if config.task.types else study_of(config, options)
     data = prepare_data(study, config, options.work / 'data')
     runs = list(config.runs(options.methods or tuple(config.methods), options.seeds or config.seeds,
-                            study.config.language_model, identity(study, config)))
+                            identity(study, config)))
     workers = Workers(options.workers, stopped)
     done = train(workers, runs, options.work, data)
     seeing = {row: jobs for row, jobs in done.items() if row != BLIND}
@@ -75,7 +79,13 @@ def run(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
 
 
 def study_of(config: MethodsConfig, options: argparse.Namespace) -> Study:
-    """The study with the encoder of the modality; true objects need no encoder."""
+    """The study with the encoder of the modality; true objects need no encoder.
+
+    Raises ConfigurationError if no study is given.
+    """
+    if options.study is None:
+        raise ConfigurationError(f'{config.name} takes its questions from a study; give --study, the work '
+                                 'folder of bench.study')
     encoders = {} if config.modality == OBJECTS else {
         config.modality: create_encoder(config.modality, counting_options()[config.modality])}
     return Study(StudyConfig.load(options.recipe or RECIPE), options.study, encoders)

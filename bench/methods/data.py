@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.methods.plan import MethodsConfig
+from bench.methods.plan import MethodsConfig, Task
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cached_folder, write_file
+from mpnp_ros.questions.generator import Scope, objects_of
+from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.training.budget import measure_macs
 from mpnp_ros.training.dataset import Example, TokenDataset
-from mpnp_ros.training.key_frames import dataset_reader, scene_of
+from mpnp_ros.training.key_frames import dataset_reader, question_dataset, scene_of
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
+from mpnp_world.dataset.objects_only import object_key_frames
 
 if TYPE_CHECKING:
     from bench.study.study import Study
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
 TRAIN, CURVE, TEST = 'train', 'curve', 'test'
 ENCODER = 'encoder.json'
 DRAWING_SEED = 0
+SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
+"""Objects of the questions of a task."""
 
 
 @dataclass(frozen=True, eq=False)
 class BenchData:
-    """Questions with the tokens of one modality, in one light.
+    """Questions with the tokens of one modality: of a task, or of a study in one light.
 
     curve: questions about scenes like those of `train`, but held out.  encoder_macs: MACs of encoding one
     frame.
@@ -54,6 +59,14 @@ class BenchData:
                    _evenly(test, config.test, config.modality), encoder_macs(study, config.modality))
 
     @classmethod
+    def of_task(cls, config: MethodsConfig) -> BenchData:
+        """The data of a task.  Raises DatasetError if no question is left."""
+        train, curve, test = (ask(config.task, scenes) for scenes in
+                              (config.task.train, config.task.curve, config.task.test))
+        return cls(train.evened(config.task.of_each_type, DRAWING_SEED),
+                   _evenly(curve, config.curve, OBJECTS), _evenly(test, config.test, OBJECTS), 0)
+
+    @classmethod
     def load(cls, folder: Path) -> BenchData:
         """Read the files of :meth:`write`."""
         train, curve, test = (TokenDataset.load(folder / name) for name in (TRAIN, CURVE, TEST))
@@ -68,18 +81,40 @@ class BenchData:
         write_file(folder / ENCODER, json.dumps({'macs': self.encoder_macs}).encode())
 
 
-def identity(study: Study, config: MethodsConfig) -> str:
+def identity(study: Study | None, config: MethodsConfig) -> str:
     """A text that identifies the data of a benchmark."""
+    if study is None:
+        return f'{config.task} {config.test} {config.curve} {TrueObjects(SCOPE).fingerprint}'
     drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
     encoder = study.encoders.get(config.modality) or TrueObjects(study.config.questions.scope)
     return f'{drawn} {study.config} {encoder.fingerprint}'
 
 
-def prepare_data(study: Study, config: MethodsConfig, folder: Path) -> Path:
-    """The folder of the data; written if it does not exist."""
+def prepare_data(study: Study | None, config: MethodsConfig, folder: Path) -> Path:
+    """The folder of the data; written if it does not exist.  study: None for a task."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return cached_folder(folder, identity(study, config),
-                         lambda empty: BenchData.of_study(study, config).write(empty))
+
+    def build(empty: Path) -> None:
+        data = BenchData.of_study(study, config) if study else BenchData.of_task(config)
+        data.write(empty)
+
+    return cached_folder(folder, identity(study, config), build)
+
+
+def ask(task: Task, scenes: tuple[int, int]) -> TokenDataset:
+    """Questions of a task about some scenes; the same text has several answers, evenly where it can."""
+    frames = [frame for frame in object_key_frames(range(*scenes), task.key_frames, task.interval,
+                                                   progress=False)
+              if not task.most_objects or len(objects_of(frame, SCOPE)) <= task.most_objects]
+    asked = question_dataset(frames, [TrueObjects(SCOPE)], task.turns, DRAWING_SEED, per_kind=task.per_kind,
+                             scope=SCOPE)
+
+    def fits(example: Example) -> bool:
+        meaning = parse_question(example.question)
+        return meaning is not None and meaning.type in task.types and (
+            task.directions or meaning.direction is None)
+
+    return _about(asked, filter(fits, asked.examples), OBJECTS)
 
 
 def of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:

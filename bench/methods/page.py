@@ -1,6 +1,7 @@
 """Page, figures, picture and table of a benchmark of methods."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
@@ -43,7 +44,9 @@ HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, 
          'new question, ms')
 PAGE = """# Methods: cost and accuracy of an adaptation
 
-Output of `python -m bench.methods --study study --work {name} --config bench/methods/{name}.yaml` on
+{verdict}
+
+Output of `python -m bench.methods{study} --work {name} --config bench/methods/{name}.yaml` on
 {machine}; all figures are in [{name}.json]({name}.json). They were measured in the simulated
 world: none of this is accuracy on nuScenes.
 
@@ -73,6 +76,15 @@ Left: percent right of {curve} questions about scenes held out from training, wh
 Each point is an intermediate state of the training in the table, so its learning rate was still
 high. The band spans the seeds. Right: the table.
 
+## How they learn
+
+{learning}
+
+Percent right of the questions of the picture, at the last point until then. *{ours}'s operations* and
+*{ours}'s questions* are what `{ours}` took for its whole training: {our_macs:.2f} TMAC and
+{our_questions:,.0f} questions, with those of its reader. *TMAC to*: the first point at which the accuracy is
+reached.{search}
+
 ## Findings
 
 {claims}
@@ -93,6 +105,11 @@ multiply-adds a parameter and step. Evaluations are not counted for any method.
 SENSOR = "The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from."
 OBJECTS_ALONE = ('True objects in place of a sensor, as a perfect encoder would tell of them, so that no\n'
                  "encoder's errors blur what each method carries; and nothing to begin from.")
+TASK = ('The task: questions about true objects ({types}), {directions}, in frames with {objects} objects\n'
+        'within 30 m; {asked:,} to train on.')
+SEARCH = """ Each method tried the rates
+{rates} for {steps} steps, and took the one with the lowest loss in the second half of them. That is not in
+the budget."""
 FOLDING = """
 ## Skipped attention
 
@@ -127,14 +144,23 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
     first, failed = report.rows[0], '\n'.join(f'- {name}: {why}' for name, why in report.failed.items())
     scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
         SENSOR.format(light=config.light, modality=config.modality)
+    if (task := config.task).types:
+        scenario = TASK.format(
+            types=', '.join(task.types), directions=f'with{"" if task.directions else "out"} directions',
+            objects=f'at most {task.most_objects}' if task.most_objects else 'any number of',
+            asked=report.training_questions)
     costs = markdown_table(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
                                               for row in report.rows))
     return PAGE.format(
+        verdict=_verdict(report, config.ours[0]), study='' if task.types else ' --study study',
         machine=machine_text(), name=config.name, scenario=scenario, modality=config.modality,
         budget=config.budget / TERA, questions=f'{first.accuracy.n:,}', scenes=report.test_scenes,
         table=markdown_table(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
         seeds=('mean over seeds ' if first.seeds[1:] else 'of seed ') + ', '.join(map(str, first.seeds)),
-        rounds=ROUNDS, curve=report.curve_questions,
+        rounds=ROUNDS, curve=report.curve_questions, learning=_learning(report, config),
+        our_macs=first.total / TERA, our_questions=first.seen[-1],
+        search=SEARCH.format(rates=', '.join(f'{rate:g}' for rate in config.rates),
+                             steps=config.rate_steps) if config.rates else '',
         claims='\n'.join(f'- {line}' for line in _findings(report, config.ours[0])), costs=costs,
         measured=MEASURED_STEPS, optimiser=ADAMW, folding=_folding(report, config),
         failed=FAILED.format(lines=failed) if failed else '')
@@ -147,7 +173,9 @@ def as_json(report: MethodsReport, config: MethodsConfig) -> dict[str, Any]:
                 'of_each_seed': (100 * row.right.mean(1)).tolist(), 'steps': row.steps, 'batch': row.batch,
                 'parameters': row.parameters, 'macs': dict(row.macs), 'seconds': row.seconds,
                 'peak_bytes': row.peak_bytes, 'beforehand': row.beforehand,
-                'curve': {'macs': row.points.tolist(), 'right': row.values.tolist()}}
+                'learning_rates': row.rates,
+                'curve': {'macs': row.points.tolist(), 'questions': row.seen.tolist(),
+                          'right': row.values.tolist()}}
 
     rows = [*report.rows, *filter(None, [report.blind])]
     return {
@@ -177,6 +205,31 @@ def _lines(report: MethodsReport) -> Iterator[list[str]]:
 
 def _times(summary: Mapping[str, float]) -> str:
     return f'{summary["p50"]:.0f} / {summary["p95"]:.0f}'
+
+
+def _verdict(report: MethodsReport, ours: str) -> str:
+    """The first line of the page: who ends above ours."""
+    above = [f'`{peer}` by {-lead.mean:.1f} points [{-lead.ci95[1]:.1f}, {-lead.ci95[0]:.1f}]'
+             for peer, lead in report.ahead.items() if lead.mean < 0]
+    return f'**Better than `{ours}` at the end: {", ".join(above)}.**' if above else \
+        f'**No other method is better than `{ours}` at the end.**'
+
+
+def _learning(report: MethodsReport, config: MethodsConfig) -> str:
+    """What each method has learned at equal operations, at equal questions and at the end."""
+    ours = report.rows[0]
+    heads = ('method', 'learning rate', f"{ours.name}'s operations", f"{ours.name}'s questions", 'the end',
+             'TMAC', 'questions', *(f'TMAC to {target:g} %' for target in config.targets))
+
+    def cells(row: MethodRow) -> list[str]:
+        values = (row.after_macs(ours.total), row.after_questions(float(ours.seen[-1])), float(row.curve[-1]))
+        reached = [row.macs_to(target) for target in config.targets]
+        return [row.name, ', '.join(f'{rate:g}' for rate in dict.fromkeys(row.rates)),
+                *('-' if math.isnan(value) else f'{value:.1f}' for value in values),
+                f'{row.total / TERA:.2f}', f'{row.seen[-1]:,.0f}',
+                *('-' if macs is None else f'{macs / TERA:.2f}' for macs in reached)]
+
+    return markdown_table(heads, map(cells, (*report.rows, *filter(None, [report.blind]))))
 
 
 def _findings(report: MethodsReport, ours: str) -> Iterator[str]:
@@ -239,7 +292,8 @@ def draw(report: MethodsReport, config: MethodsConfig, path: Path) -> None:
                                 *yardsticks], .68)
     right.set(xlim=(0, 100), xlabel='percent right, with 95 % intervals')
     right.set_title('the test, after the last step', loc='left', fontsize=10, color=INK)
-    figure.suptitle(f'{config.modality} at {config.light}, links from nothing, at most '
+    seen = 'true objects' if config.modality == OBJECTS else f'{config.modality} at {config.light}'
+    figure.suptitle(f'{config.name}: {seen}, links from nothing, at most '
                     f'{config.budget / TERA:g} TMAC', x=.01, ha='left', color=INK, fontsize=12)
     figure.tight_layout(w_pad=3)
     save_png(figure, path)

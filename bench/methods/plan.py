@@ -12,6 +12,7 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import write_file
 from mpnp_ros.options import Options, option
 from mpnp_ros.training.trainer import PARTS
+from mpnp_ros.training.true_objects import OBJECTS
 
 BLIND = 'blind'
 """Row of the compared method with learned constants instead of a sensor."""
@@ -19,9 +20,31 @@ RUN = 'run.json'
 
 
 @dataclass(frozen=True)
+class Task(Options):
+    """Questions about true objects of scenes that are not rendered, drawn for one benchmark.
+
+    Objects are those of the shipped links: within 30 m and with at least 5 LiDAR points.
+    """
+
+    types: tuple[str, ...] = option((), 'types of questions; empty: the benchmark takes those of a study')
+    directions: bool = option(True, 'whether questions name directions')
+    most_objects: int = option(0, 'maximum number of objects in a frame; 0: any', low=0)
+    train: tuple[int, int] = option(
+        (0, 220), 'first seed of the scenes to train on, and the seed after the last', low=0)
+    curve: tuple[int, int] = option((10_000, 10_040), 'the same for the curve', low=0)
+    test: tuple[int, int] = option((30_000, 30_060), 'the same for the test', low=0)
+    key_frames: int = option(8, 'key frames of each scene', low=1)
+    interval: float = option(3.0, 'time between key frames', unit='s', low=1e-30)
+    turns: int = option(1, 'headings per key frame', low=1)
+    per_kind: int = option(6, 'maximum questions of each kind per frame', low=0)
+    of_each_type: int = option(10_000, 'maximum training questions of each type', low=0)
+
+
+@dataclass(frozen=True)
 class MethodPlan(Options):
     """How one method is trained, see TrainerConfig."""
 
+    method: str = option('', 'the method; empty: it is named like its row')
     link: Mapping[str, Any] = option({}, 'options of Method.new_link')
     reader: Mapping[str, Any] = option(
         {}, 'options of ReaderConfig: links count, and their readers learn first; empty: they do not count')
@@ -31,6 +54,7 @@ class MethodPlan(Options):
     gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
     checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
     points: int = option(0, 'points of its curve; 0: those of the benchmark', low=0)
+    max_steps: int = option(0, 'maximum number of steps; 0: that of the benchmark', low=0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,8 @@ class MethodsConfig(Options):
 
     methods: Mapping[str, MethodPlan] = option(help='how each method is trained')
     name: str = option('methods', 'name of the written files')
+    language_model: str = option('smollm2-135m-instruct', 'language model')
+    task: Task = option(Task(), 'questions of its own; without types: those of a study')
     ours: tuple[str, ...] = option(
         ('mpnp',), 'methods of this package; the first is compared with all others')
     without_skipping: Mapping[str, str] = option(
@@ -54,6 +80,11 @@ class MethodsConfig(Options):
     curve_scenes: int = option(4, 'scenes of the curve, held out from training', low=1)
     points: int = option(8, 'points of the curve', low=1)
     warm_up: float = option(.1, 'share of the steps over which learning rates rise', low=0, high=1)
+    rates: tuple[float, ...] = option(
+        (), 'learning rates that each method tries; empty: it has that of its plan', low=1e-30)
+    rate_steps: int = option(40, 'steps of each of these trials', low=1)
+    targets: tuple[float, ...] = option(
+        (), 'accuracies in percent, for which the operations that reach them are told', low=0, high=100)
 
     def check(self) -> Iterator[str]:
         """Faults: no methods or seeds, or no plan for the compared method."""
@@ -62,9 +93,10 @@ class MethodsConfig(Options):
                 yield f'{name} of the benchmark is empty; give some'
         if self.ours and self.ours[0] not in self.methods:
             yield f'ours begins with {self.ours[0]}, which is not among the methods {", ".join(self.methods)}'
+        if self.task.types and self.modality != OBJECTS:
+            yield f'a task of its own is about {OBJECTS}; leave modality {self.modality} out'
 
-    def runs(self, methods: Sequence[str], seeds: Sequence[int], language_model: str,
-             data: str) -> Iterator[Run]:
+    def runs(self, methods: Sequence[str], seeds: Sequence[int], data: str) -> Iterator[Run]:
         """One run for each method and seed, and a blind run for each seed, ordered by seed.
 
         data: identity of the training data.  Raises ConfigurationError for a method without a plan.
@@ -74,18 +106,20 @@ class MethodsConfig(Options):
                                      f'{", ".join(self.methods)}')
         for seed in seeds:
             for row in (*methods, BLIND):
-                method = self.ours[0] if row == BLIND else row
-                plan = self.methods[method]
+                name = self.ours[0] if row == BLIND else row
+                plan = self.methods[name]
                 points = self.points if row == BLIND else plan.points or self.points
-                yield Run(row, method, seed, plan, self.modality, self.budget, self.max_steps, points,
-                          self.warm_up, language_model, data)
+                yield Run(row, plan.method or name, seed, plan, self.modality, self.budget,
+                          plan.max_steps or self.max_steps, points, self.warm_up, self.language_model, data,
+                          self.rates, self.rate_steps)
 
 
 @dataclass(frozen=True)
 class Run:
     """One training of one method, in its own process.
 
-    row: of the table, the name of the method or BLIND.  data: identity of the training data.
+    row: of the table, the name of a plan or BLIND.  data: identity of the training data.  rates: tried
+    before the training, each for rate_steps steps; empty: the rate of the plan is used.
     """
 
     row: str
@@ -99,6 +133,8 @@ class Run:
     warm_up: float
     language_model: str
     data: str
+    rates: tuple[float, ...] = ()
+    rate_steps: int = 0
 
     @property
     def name(self) -> str:
@@ -120,4 +156,4 @@ class Run:
     def load(cls, folder: Path) -> Run:
         """Read the run from a folder."""
         entries = json.loads((folder / RUN).read_bytes())
-        return cls(**{**entries, 'plan': MethodPlan(**entries['plan'])})
+        return cls(**{**entries, 'plan': MethodPlan(**entries['plan']), 'rates': tuple(entries['rates'])})

@@ -1,6 +1,7 @@
 """Results of a benchmark of methods: accuracies with intervals, costs and comparisons."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -26,9 +27,10 @@ COSTS = ('encoders', 'reader', 'reading', 'calibration', 'steps', 'optimiser')
 class MethodRow:
     """One method over all of its seeds.
 
-    right: [seeds, test questions].  points: MACs [points] of the curve, mean over seeds; values: accuracy in
-    percent at them, [seeds, points].  macs: by part of the costs; these, steps and seconds are means over
-    seeds, peak_bytes is the maximum.  beforehand: MACs spent once per language model, not part of macs.
+    right: [seeds, test questions].  points: MACs [points] of the curve, mean over seeds; seen: questions of
+    training until then; values: accuracy in percent at them, [seeds, points].  rates: of learning, by seed.
+    macs: by part of the costs; these, steps and seconds are means over seeds, peak_bytes is the maximum.
+    beforehand: MACs spent once per language model, not part of macs.
     """
 
     name: str
@@ -36,7 +38,9 @@ class MethodRow:
     right: np.ndarray
     accuracy: Estimate
     points: np.ndarray
+    seen: np.ndarray
     values: np.ndarray
+    rates: tuple[float, ...]
     steps: float
     batch: int
     parameters: int
@@ -53,7 +57,8 @@ class MethodRow:
         curves = np.array([result['curve'] for result in results])
         macs = {part: fmean(result['macs'][part] for result in results) for part in COSTS}
         return cls(first['row'], tuple(result['seed'] for result in results), right, estimate(right, scenes),
-                   curves[:, :, 0].mean(0), 100 * curves[:, :, 1],
+                   curves[:, :, 0].mean(0), curves[:, :, 2].mean(0), 100 * curves[:, :, 1],
+                   tuple(result['learning_rate'] for result in results),
                    fmean(result['steps'] for result in results),
                    first['batch'], first['parameters'], macs, fmean(result['seconds'] for result in results),
                    max(result['peak_bytes'] for result in results), first['beforehand'])
@@ -67,6 +72,23 @@ class MethodRow:
     def curve(self) -> np.ndarray:
         """Percent right at each point, mean over seeds."""
         return self.values.mean(0)
+
+    def after_macs(self, macs: float) -> float:
+        """Percent right at the last point of the curve until so many MACs; NaN before the first."""
+        return _last(self.curve, self.points <= macs)
+
+    def after_questions(self, count: float) -> float:
+        """Percent right at the last point until so many questions; NaN before the first."""
+        return _last(self.curve, self.seen <= count)
+
+    def macs_to(self, percent: float) -> float | None:
+        """MACs at the first point of the curve with such an accuracy; None without one."""
+        reached = self.points[self.curve >= percent]
+        return float(reached[0]) if len(reached) else None
+
+
+def _last(values: np.ndarray, reached: np.ndarray) -> float:
+    return float(values[reached][-1]) if reached.any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -131,6 +153,7 @@ class MethodsReport:
     failed: Mapping[str, str]
     test_scenes: int
     curve_questions: int
+    training_questions: int
 
     @classmethod
     def of(cls, results: Sequence[Result], data: BenchData, config: MethodsConfig,
@@ -145,7 +168,7 @@ class MethodsReport:
         return cls(tuple(ordered), blind, Yardsticks.of(data, config.modality),
                    {row.name: ahead_of(ours, row, scenes) for row in peers} if ours else {},
                    reach_of(ours, peers, blind) if ours and peers else None, answering, failed,
-                   len(set(scenes)), len(data.curve.examples))
+                   len(set(scenes)), len(data.curve.examples), len(data.train.examples))
 
     def form(self, row: str, form: str = '') -> Mapping[str, Any] | None:
         """The answer times of a method; by default in the form in which it is used."""

@@ -7,6 +7,7 @@ A stopped or killed process leaves a checkpoint, from which the next process res
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -21,11 +22,11 @@ from typing import Any
 import torch
 
 from bench.common.accuracy import right_answers
-from bench.common.jobs import RESULT
+from bench.common.jobs import RESULT, kept
 from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from mpnp_ros.cli.signals import CANCELLED, interruptible
-from mpnp_ros.errors import BudgetError, MpnpError
+from mpnp_ros.errors import BudgetError, MpnpError, TrainingError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel
 from mpnp_ros.llm.weights import load_language_model
@@ -45,7 +46,7 @@ from mpnp_ros.training.trainer import Trainer, TrainerConfig, TrainingStep, blin
 from mpnp_ros.training.true_objects import counting
 
 CURVE, CHECKPOINT, LINK = 'curve.json', 'checkpoint', 'link'
-READER, COST = 'reader', 'cost.json'
+READER, COST, RATES = 'reader', 'cost.json', 'rates.json'
 SHOWN_EVERY = 100
 CANCELLED_REPORT = 'cancelled'
 MEASURED_STEPS = 6
@@ -74,17 +75,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class MethodTraining:
-    """Training of a method with a new link to the tokens of the data, or to learned constants."""
+    """Training of a method with a new link to the tokens of the data, or to learned constants.
+
+    lm: the language model, frozen.
+    """
 
     def __init__(self, run: Run, data: BenchData, lm: LanguageModel) -> None:
-        self.run, self.data = run, data
+        self.run, self.data, self.lm = run, data, lm
+        self.method = self.begin()
+        self.book = PreparedQuestions(self.method)
+
+    def begin(self) -> Method:
+        """The method with an untrained link; the same for the same seed."""
+        run, data = self.run, self.data
         torch.manual_seed(run.seed)
         tokens = data.train.frames[data.train.examples[0].frame][run.modality]
-        method = create_method(run.method, lm)
+        method = create_method(run.method, self.lm)
         counts = counting(CHANNELS) if run.plan.reader else {}
         method.plug(method.new_link(run.modality, tokens.encoder, tokens.width, **counts, **run.plan.link))
-        self.method = blind_method(method) if run.blind else method
-        self.book = PreparedQuestions(self.method)
+        return blind_method(method) if run.blind else method
 
     def work(self, folder: Path, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         """Train within the budget and answer the test; returns the result, or None if stopped."""
@@ -92,6 +101,7 @@ class MethodTraining:
         encoding = 0 if run.blind else data.encoder_macs * distinct_frames(data.train, run.modality)
         reader = self.train_reader(folder) if plan.reader and not run.blind else ReaderCost()
         cost = measure_cost(self.method, self.book, data.train, encoding, reader.macs, plan.batch, run.seed)
+        rate = self.choose_rate(folder) if run.rates else plan.learning_rate
         steps = cost.steps_within(run.budget, run.max_steps)
         points = curve_steps(steps, run.points, plan.checkpoint_every)
 
@@ -102,11 +112,7 @@ class MethodTraining:
 
         curve = Curve(folder / CURVE, points,
                       lambda: evaluate(self.method, data.curve, self.book).value, show)
-        config = TrainerConfig(steps=steps, batch=plan.batch, learning_rate=plan.learning_rate,
-                               gate_learning_rate=plan.gate_learning_rate, seed=run.seed,
-                               warm_up=round(run.warm_up * steps), checkpoint_every=plan.checkpoint_every,
-                               part='all' if run.blind else plan.part)
-        report = Trainer(self.method, config, self.book).fit(
+        report = Trainer(self.method, self.settings(steps, rate), self.book).fit(
             data.train, progress=curve, cancelled=stopped, checkpoint=folder / CHECKPOINT)
         if report.stopped == CANCELLED_REPORT:
             return None
@@ -122,11 +128,39 @@ class MethodTraining:
         answers = answers_of(self.method, data.test.examples, self.book,
                              lambda example: data.test.frames[example.frame])
         return {'row': run.row, 'seed': run.seed, 'steps': report.steps, 'batch': plan.batch,
-                'learning_rate': plan.learning_rate, 'parameters': report.parameters, 'macs': macs,
+                'learning_rate': rate, 'parameters': report.parameters, 'macs': macs,
                 'seconds': reader.seconds + report.seconds, 'final_loss': report.final_loss,
                 'beforehand': beforehand, 'peak_bytes': peak,
                 'right': right_answers(data.test.examples, answers),
-                'curve': [[cost.at(step), curve.values[step]] for step in points]}
+                'curve': [[cost.at(step), curve.values[step], reader.questions + step * plan.batch]
+                          for step in points]}
+
+    def settings(self, steps: int, rate: float) -> TrainerConfig:
+        """A training of so many steps at a learning rate, which LoRA has, too."""
+        run, plan = self.run, self.run.plan
+        return TrainerConfig(steps=steps, batch=plan.batch, learning_rate=rate, lora_rate=rate,
+                             gate_learning_rate=plan.gate_learning_rate, seed=run.seed,
+                             warm_up=round(run.warm_up * steps), checkpoint_every=plan.checkpoint_every,
+                             part='all' if run.blind else plan.part)
+
+    def choose_rate(self, folder: Path) -> float:
+        """The rate with the lowest loss in the second half of a short training; kept on disk."""
+        run = self.run
+
+        def loss_at(rate: float) -> float:
+            method = self.begin()
+            if (folder / READER / COST).is_file():
+                method.replace(load_link(folder / READER, lm=self.lm))
+            try:
+                report = Trainer(method, self.settings(run.rate_steps, rate), self.book).fit(self.data.train)
+                loss = fmean(report.losses[run.rate_steps // 2:])
+            except TrainingError:  # the loss was not finite
+                loss = math.inf
+            print(f'{run.row}, seed {run.seed}: rate {rate:g} tried, loss {loss:.3f}', flush=True)
+            return loss
+
+        losses = kept(folder / RATES, lambda: [loss_at(rate) for rate in run.rates])
+        return run.rates[losses.index(min(losses))]
 
     def train_reader(self, folder: Path) -> ReaderCost:
         """Train the reader of the link on the questions of the training; a finished reader is kept."""
@@ -149,7 +183,9 @@ class MethodTraining:
             optimiser = ADAMW * sum(map(torch.Tensor.numel, training.pooling.parameters())) * (
                 training.config.word_steps + training.config.number_steps)
             save_link(training.link, place)
-            cost = ReaderCost(macs + optimiser, time.perf_counter() - started)
+            config = training.config
+            seen = config.word_steps * config.word_batch + config.number_steps * config.number_batch
+            cost = ReaderCost(macs + optimiser, time.perf_counter() - started, seen)
             write_file(place / COST, json.dumps(asdict(cost)).encode())
         self.method.replace(load_link(place, lm=self.method.lm))
         return ReaderCost(**json.loads((place / COST).read_bytes()))
@@ -157,10 +193,14 @@ class MethodTraining:
 
 @dataclass(frozen=True)
 class ReaderCost:
-    """What it takes to train the reader of a counting link, with the optimiser."""
+    """What it takes to train the reader of a counting link, with the optimiser.
+
+    questions: seen in its steps.
+    """
 
     macs: float = 0.
     seconds: float = 0.
+    questions: int = 0
 
 
 class Curve:

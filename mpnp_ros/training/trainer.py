@@ -14,6 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import increment_version
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import Link
@@ -295,7 +297,9 @@ class _Run:
         own, lm = self.processes.share(seen), self.method.lm
         if not own:
             return torch.zeros((), device=lm.device, requires_grad=True)
-        with lm.autocast():
+        # For rows as few as those of a question, the backward pass of the fused attention is slow on a CPU.
+        plain = sdpa_kernel(SDPBackend.MATH) if lm.device.type == 'cpu' else nullcontext()
+        with lm.autocast(), plain:
             losses = self.method.answer_losses([self.questions[place] for place, _ in own],
                                                [tokens for _, tokens in own])
             return losses.mean() * (len(own) / len(places))

@@ -59,7 +59,7 @@ def asked_about(seeds: range, encoder: str, light: str = 'night') -> TokenDatase
 
 
 @pytest.fixture(scope='module')
-def study(tmp_path_factory, tiny_lm_folder):
+def study(tmp_path_factory):
     """What the benchmark takes from a study: questions by day and at night, a test at night, an encoder."""
     encoder = PolarEncoder(LidarConfig(backbone='polar'),
                            new_head(LidarInput(), PretrainingConfig(hidden=4, ring=16, depth=1)))
@@ -68,17 +68,17 @@ def study(tmp_path_factory, tiny_lm_folder):
     day = asked_about(range(1), encoder.fingerprint, 'day')
     test = asked_about(range(10, 12), encoder.fingerprint)
     return SimpleNamespace(
-        config=SimpleNamespace(language_model=str(tiny_lm_folder)), encoders={'lidar': encoder},
+        config=SimpleNamespace(), encoders={'lidar': encoder},
         root=lambda name: root, test=StudyTest(test.examples, {'night': test.frames}),
         sensor_training=TokenDataset({**night.frames, **day.frames}, night.examples + day.examples,
                                      {**night.conditions, **day.conditions}))
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory):
+def config(tmp_path_factory, tiny_lm_folder):
     """The recipe from a file, and the file."""
     path = tmp_path_factory.mktemp('recipe') / 'methods.yaml'
-    path.write_text(yaml.safe_dump(RECIPE))
+    path.write_text(yaml.safe_dump({**RECIPE, 'language_model': str(tiny_lm_folder)}))
     return SimpleNamespace(path=path, read=MethodsConfig.load(path))
 
 
@@ -258,13 +258,13 @@ def test_an_unknown_method_is_an_exit_code_with_the_names_there_are(bench, capsy
 
 
 def test_no_two_runs_share_a_folder(config):
-    runs = list(config.read.runs(('mpnp', 'eas'), (0, 1), 'lm', 'data'))
-    changed = list(MethodsConfig.runs(config.read, ('mpnp',), (0,), 'lm', 'other data'))
+    runs = list(config.read.runs(('mpnp', 'eas'), (0, 1), 'data'))
+    changed = list(config.read.runs(('mpnp',), (0,), 'other data'))
     assert len({run.name for run in (*runs, *changed)}) == len(runs) + len(changed) == 8
     assert [run.row for run in runs] == ['mpnp', 'eas', BLIND] * 2
 
 
 def test_a_run_comes_back_from_its_folder(config, tmp_path):
-    run = next(iter(config.read.runs(('mpnp',), (0,), 'lm', 'data')))
+    run = next(iter(config.read.runs(('mpnp',), (0,), 'data')))
     run.save(tmp_path / run.name)
     assert Run.load(tmp_path / run.name) == run
