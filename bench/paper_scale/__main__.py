@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.common.page import console, terminal_table
 from bench.common.program import exit_code, program_parser
 from bench.paper_scale.accounting import reproduce
-from bench.paper_scale.costs import by_depth, claims, costs
+from bench.paper_scale.costs import by_depth, by_length, claims, costs
 from bench.paper_scale.models import ADD, SWITCH
 from bench.paper_scale.page import (
     CLAIM_HEADS,
@@ -25,6 +25,7 @@ from bench.paper_scale.page import (
     claim_cells,
     cost_table,
     depth_cells,
+    length_table,
     paper_cells,
     write_report,
 )
@@ -65,10 +66,11 @@ def run(options: argparse.Namespace) -> None:
         found += here
         show(f'{model}, {task.name}', *cost_table(here))
         show('ours to theirs', CLAIM_HEADS, claim_cells(ratios[model, task.name]))
-    depths = by_depth(*PAIRS[0], options.device)
+    depths, lengths = by_depth(*PAIRS[0], options.device), by_length(*PAIRS[0], options.device)
     show(f'ours by linked blocks, {PAIRS[0][0]}', DEPTH_HEADS, depth_cells(depths))
+    show(f'ours to theirs by length, {PAIRS[0][0]}', *length_table(lengths))
     if options.output:
-        counted = Found(paper, found, depths, ratios, time.process_time() - began)
+        counted = Found(paper, found, depths, lengths, ratios, time.process_time() - began)
         terminal.print(f'written: {write_report(counted, options.output)}')
 
 

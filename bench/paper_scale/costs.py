@@ -8,7 +8,7 @@ answer only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ PUBLISHED, KEPT = 'published', 'kept'
 #: Linked blocks of ours by model, as in the paper.
 LINKED = {'OPT-1.3B': 13, 'OPT-2.7B': 17, 'BLOOMZ-1.1B': 13}
 DEPTHS = (4, 7, 10, 13, 16, 19, 22)
+LENGTHS = (72, 32, 20)
+"""Tokens of a question with its answer: the maximum of the paper, and shorter ones."""
 SKIPPED = 8
 LORA_RANK = 8
 WARM_STEPS = 2
@@ -122,6 +124,10 @@ class Cost:
         """Total MACs with encoders in every epoch."""
         return self.macs - self.encoders + self.encoders_always
 
+    def macs_of_own_frames(self, task: AdaptationTask) -> float:
+        """Total MACs if every question of a task is about a frame of its own, encoded once."""
+        return self.macs - self.encoders + self.encoders_always / task.epochs
+
 
 class Run:
     """A step of a method on the default device, with encoders and optimiser.
@@ -202,6 +208,24 @@ def by_depth(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int,
     """The cost of ours by number of linked blocks."""
     return {linked: cost(model, task, PaperMethod(OURS, partial(MpnpStep, linked=linked)), KEPT, device)
             for linked in DEPTHS}
+
+
+def by_length(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int, dict[str, float]]:
+    """Ratios of ours to others by the tokens of a question with its answer; all are kept what can be kept."""
+    made = {}
+    for length in LENGTHS:
+        asked = replace(task, text=length)
+        found = {method.name: cost(model, asked, method, KEPT, device) for method in methods(LINKED[model])
+                 if method.name in (FULL, PROMPT_FUSE, OURS, OURS_ALL_ROWS)}
+        ours, all_rows = found[OURS], found[OURS_ALL_ROWS]
+        made[length] = {
+            'mPnP / PromptFuse': ours.macs / found[PROMPT_FUSE].macs,
+            'mPnP / Full LLM': ours.macs / found[FULL].macs,
+            'all rows linked / PromptFuse': all_rows.macs / found[PROMPT_FUSE].macs,
+            **{f'frames of their own: mPnP / {rival}':
+               ours.macs_of_own_frames(asked) / found[rival].macs_of_own_frames(asked)
+               for rival in OPERATIONS_LIMITS}}
+    return made
 
 
 class Encoding(NamedTuple):
@@ -288,14 +312,13 @@ def claims(found: Iterable[Cost], task: AdaptationTask) -> list[Claim]:
     """All ratios of ours to other methods, for one model and adaptation, under every accounting."""
     known = {(cost.method, cost.way): cost for cost in found}
     ours, made = known[OURS, KEPT], []
-    apart = ours.encoders_always / task.epochs
     for rival, limit in OPERATIONS_LIMITS.items():
         published, kept = known[rival, PUBLISHED], known[rival, KEPT]
         ratios = {
             'each as it is run: theirs as published, ours kept': ours.macs / published.macs,
             'both kept': ours.macs / kept.macs,
             'both kept, and every question about a frame of its own':
-                (ours.macs - ours.encoders + apart) / (kept.macs - kept.encoders + apart),
+                ours.macs_of_own_frames(task) / kept.macs_of_own_frames(task),
             'encoders in every epoch for both': ours.macs_encoding_always / published.macs,
         }
         made += [Claim(f'operations / {rival}', reading, ratio, limit) for reading, ratio in ratios.items()]

@@ -239,7 +239,9 @@ class LavinStep(Step):
 class MpnpPublishedStep(Step):
     """One pair of aligners for all linked blocks, zero prefixes in all others (arXiv:2312.07886).
 
-    lora: rank of LoRA on keys and values of the linked blocks, as in the authors' runtime scripts.
+    The modalities of a task stay the same, so the zero prefixes below the links are constants, and the blocks
+    there depend on the text only.  lora: rank of LoRA on keys and values of the linked blocks, as in the
+    runtime scripts of the authors.
     """
 
     def __init__(self, lm: LanguageModel, task: AdaptationTask, linked: int, lora: int = 0) -> None:
@@ -250,12 +252,23 @@ class MpnpPublishedStep(Step):
         shared = self.links[task.sensors[-1].modality].shared
         for link in self.links.values():
             link.shared = shared
+        self.first = lm.blocks - linked
+
+    def read(self, count: int) -> torch.Tensor:
+        """The states of `count` questions beside the zero prefixes of the blocks below the links."""
+        tokens = {sensor.modality: torch.zeros(count, sensor.tokens, TOKEN_WIDTH)
+                  for sensor in self.task.sensors}
+        with torch.no_grad():
+            return self._run(tokens, self.lm.embed(causal(count, self.task.text)), 0, self.first)
 
     def hidden(self, tokens: Tokens, texts: torch.Tensor) -> torch.Tensor:
         """See Step."""
+        return self._run(tokens, texts, self.first, self.lm.blocks)
+
+    def _run(self, tokens: Tokens, texts: torch.Tensor, first: int, last: int) -> torch.Tensor:
         batches = {name: TokenBatch(values, values[..., 0]) for name, values in tokens.items()}
         connections = PublishedConnections(self.lm, dict(self.links))
-        return connections.model.run_blocks(texts, causal(*texts.shape[:2]), 0, self.lm.blocks,
+        return connections.model.run_blocks(texts, causal(*texts.shape[:2]), first, last,
                                             connections.prefix(batches))
 
 

@@ -44,7 +44,11 @@ def some() -> list[Cost]:
 @pytest.fixture
 def found(some: list[Cost]) -> Found:
     paper = [Reproduced(row, row.derived, row.derived) for row in ROWS_OF_THE_PAPER]
-    return Found(paper, some, {13: some[-1]}, {('OPT-1.3B', SWITCH.name): claims(some, SWITCH)}, 100.)
+    lengths = {length: {'mPnP / PromptFuse': .1, 'mPnP / Full LLM': .1, 'all rows linked / PromptFuse': .5,
+                        'frames of their own: mPnP / PromptFuse': 8. / length,
+                        'frames of their own: mPnP / Full LLM': .1} for length in (72, 20)}
+    ratios = {('OPT-1.3B', SWITCH.name): claims(some, SWITCH)}
+    return Found(paper, some, {13: some[-1]}, lengths, ratios, 100.)
 
 
 def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
@@ -66,6 +70,7 @@ def test_the_page_hides_nothing(found: Found) -> None:
     assert text.count('**no**') == sum(not claim.holds for claim in found.claims['OPT-1.3B', SWITCH.name]) > 0
     assert 'eP-ALM on OPT-1.3B (1.11, 1.088)' in text
     assert 'That part was not run' in text
+    assert 'Not reached with 20 tokens: frames of their own: mPnP / PromptFuse 0.400 (asked 0.25).' in text
     assert '{' not in text
 
 
@@ -95,6 +100,7 @@ def test_the_program_writes_table_page_and_picture(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(paper_scale, 'reproduce', lambda: [
         Reproduced(row, row.derived, row.derived) for row in ROWS_OF_THE_PAPER])
     monkeypatch.setattr(paper_costs, 'DEPTHS', (2,))
+    monkeypatch.setattr(paper_costs, 'LENGTHS', (72, 20))
     monkeypatch.setitem(LINKED, 'OPT-1.3B', 2)
     assert paper_scale.main(['--quick', '--output', str(tmp_path)]) == 0
     shown, written = capsys.readouterr().out, json.loads((tmp_path / 'paper_scale.json').read_text())
