@@ -182,9 +182,10 @@ class _Training:
             return self._result(CANCELLED, 'cancelled; the job can be resumed from its last step', before,
                                 math.nan, report.steps)
         after = self._accuracy() if paired else self._average(initial, least)
-        if paired and after < before:  # a sound sensor needs no correction
+        if after < before and (paired or after >= required.accuracy):  # a sound sensor needs no correction
             restore_links(self._own(), initial)
             after = before
+        self._report(accuracy=after)
         return self._conclude(before, required, after, report)
 
     def _choose_initial_link(self, new: NewLink) -> float:

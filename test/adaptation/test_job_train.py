@@ -80,7 +80,8 @@ def test_links_that_are_better_than_blind_are_stored_with_what_they_took(job, ex
     assert result.accuracy > .9
     assert result.blind_accuracy == .25
     assert [one.stage for one in said if one.stage != 'training'] == ['reading', 'evaluating']
-    assert [one.step for one in said if one.stage == 'training'] == list(range(1, 41))
+    assert [one.step for one in said if one.stage == 'training'] == [*range(1, 41), 40]
+    assert said[-1].accuracy == result.accuracy
     assert all(before.macs <= after.macs for before, after in zip(said, said[1:], strict=False))
     adapted = read_manifest(result.links['camera']).provenance.adaptation
     assert (adapted.supervision, adapted.started_from, adapted.steps) == ('labelled', '', 40)
@@ -156,6 +157,17 @@ def test_half_way_is_not_taken_below_what_was_asked_for(monkeypatch, least, take
     monkeypatch.setattr(training, '_own', dict)
     monkeypatch.setattr(training, '_accuracy', lambda: next(found))
     assert training._average({}, least) == taken
+
+
+def test_what_training_made_a_little_worse_is_undone(job, experience, camera, tmp_path, monkeypatch):
+    """By less than the noise of an accuracy, so it would be offered; the last report names the result."""
+    experience(tmp_path / 'buffer')
+    monkeypatch.setattr(job_train._Training, '_average', lambda self, initial, least: .995)
+    said: list[JobProgress] = []
+    result = ran(job(starts=(camera,)), tmp_path / 'job', said)
+    assert (result.status, result.start_accuracy, result.accuracy) == (TRAINED, 1., 1.)
+    assert_same(result.links['camera'], camera)
+    assert said[-1].accuracy == 1.
 
 
 def test_a_new_modality_is_tried_without_training(job, experience, camera, tmp_path):
