@@ -1,7 +1,10 @@
 """The camera encoder whose head finds objects: one token an object, with its category and what moves."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
 
@@ -21,14 +24,20 @@ from mpnp_ros.modalities.camera.ground_network import (
     Places,
     places_in,
 )
-from mpnp_ros.modalities.camera.images import CameraFrame, load_view
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, ImageFile, load_view
 from mpnp_ros.modalities.detection_network import AZIMUTHS, LENGTH, RANGES
 from mpnp_ros.modalities.grid_objects import ObjectEncoder, detections_of, find
 from mpnp_ros.modalities.heads import Head, load_head
+from mpnp_ros.modalities.inference import for_inference
 from mpnp_ros.tokens import NO_SOURCE
 
 VERSION = 1  # goes up whenever `ground_inputs` gives other values for the same images
 WHITE = 255
+KEPT = 6
+"""Images of each camera whose features are kept: those of the last second, one of which will be an earlier
+one."""
+Look = tuple[Tensor, tuple[int, int]]
+"""What is seen in a view, and the width and height of its image."""
 SHAPING = 'height', 'width', 'top', 'bottom', 'camera_height'
 """Options that shape the tokens."""
 
@@ -40,23 +49,29 @@ class CameraGroundEncoder(ObjectEncoder):
 
     def __init__(self, config: CameraConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
-        self.network = cast(GroundNetwork, self.head.network)
+        self.network = cast(GroundNetwork, copy.deepcopy(self.head.network))
+        self.network.image = for_inference(self.network.image)
+        self.network.objects = for_inference(self.network.objects)
         self.config = self.head.configure(config)
         manifest = self.head.manifest
         shaping = CameraConfig(**{name: self.config[name] for name in SHAPING})
         self.fingerprint = shaping.fingerprint(
             self.modality, f'{manifest.sha256} {list(manifest.calibration)}', VERSION)
+        self._kept: OrderedDict[bytes, Look] = OrderedDict()
 
     def detect(self, frame: CameraFrame) -> Detections:
         """Return the objects around the robot; raises ImageError naming the view at fault."""
         network = self.network
-        seen = ground_inputs(frame, self.config, network.shape, network.azimuths, network.ranges)
-        images = seen.images.permute(0, 1, 4, 2, 3).float() / WHITE
-        places, earlier = (Places(*(each[None] for each in both)) for both in (seen.places, seen.earlier))
         with torch.inference_mode():
-            now = network.features(images[0]).flatten(0, 1)[None]
-            before = network.features(images[1]).flatten(0, 1)[None] if seen.known else torch.zeros_like(now)
+            seen = ground_inputs(frame, self.look, self.config, network.shape, network.azimuths,
+                                 network.ranges)
+            places, earlier = (Places(*(each[None] for each in both)) for both in (seen.places, seen.earlier))
+            now = torch.cat(seen.now)[None]
+            before = torch.cat([torch.zeros_like(seen.now[0]) if each is None else each
+                                for each in seen.before])[None]
             maps = network.maps(now, places, before, earlier, torch.tensor([float(seen.known)]))
+        while len(self._kept) > KEPT * len(frame.views):
+            self._kept.popitem(last=False)
         found = find(maps[0])
         return detections_of(
             found, self.head.manifest, network.ranges * LENGTH, looked=sectors_seen(seen.cameras),
@@ -65,44 +80,72 @@ class CameraGroundEncoder(ObjectEncoder):
             stamp_ns=min(view.stamp_ns for view in frame.views), frame_id=frame.frame_id)
 
 
+    def look(self, view: CameraView) -> Look:
+        """Return the features [rows * columns, width] of a view; an image that came before is not read again.
+
+        Raises ImageError naming the view.
+        """
+        key = _digest(view.image)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        else:
+            image, size = load_view(view, self.config)
+            pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / WHITE
+            self._kept[key] = self.network.features(pixels)[0], size
+        return self._kept[key]
+
+
+def _digest(image: np.ndarray | bytes | ImageFile) -> bytes:
+    """A key of the content of an image."""
+    if isinstance(image, np.ndarray):
+        about, data = str(image.shape), image.tobytes()
+    else:
+        about, data = (image.pixels, image.data) if isinstance(image, ImageFile) else ('', image)
+    return hashlib.blake2b(about.encode() + b'\0' + data, digest_size=16).digest()
+
+
 class GroundInputs(NamedTuple):
     """A frame as the network takes it.
 
-    images: uint8 [2, V, height, width, 3], now and before; 0 for an earlier view that is not there.
-    places, earlier: where the cells of the grid appear in them.  known: whether there is any earlier view.
-    cameras: of the present views.
+    now, before: what was looked at in each view; None for an earlier view that is not there.  places,
+    earlier: where the cells of the grid appear in them.  known: whether there is any earlier view.  cameras:
+    of the present views.
     """
 
-    images: Tensor
+    now: tuple[Tensor, ...]
+    before: tuple[Tensor | None, ...]
     places: Places
     earlier: Places
     known: bool
     cameras: tuple[Camera, ...]
 
 
-def ground_inputs(frame: CameraFrame, config: CameraConfig, shape: tuple[int, int], azimuths: int = AZIMUTHS,
-                  ranges: int = RANGES) -> GroundInputs:
+def ground_inputs(frame: CameraFrame, look: Callable[[CameraView], Look], config: CameraConfig,
+                  shape: tuple[int, int], azimuths: int = AZIMUTHS, ranges: int = RANGES) -> GroundInputs:
     """Return the inputs of a frame; raises ImageError naming the view at fault.
 
-    An earlier view that cannot be used is left out.  shape: rows and columns of features, as in
-    :func:`places_in`.  azimuths, ranges: cells of the grid.
+    An earlier view that cannot be used is left out.  look: view -> what the network takes of it.  shape: rows
+    and columns of features, as in :func:`places_in`.  azimuths, ranges: cells of the grid.
     """
     if not frame.views:
         raise ImageError('the camera frame has no views; a set must hold at least one image')
-    images = np.zeros((2, len(frame.views), config.height, config.width, 3), np.uint8)
+    now: list[Tensor] = []
     cameras: list[Camera] = []
+    before: list[Tensor | None] = []
     earlier: list[Camera | None] = []
-    for place, view in enumerate(frame.views):
-        images[0, place], size = load_view(view, config)
+    for view in frame.views:
+        seen, size = look(view)
+        now.append(seen)
         cameras.append(calibrated(view, size, config))
+        before.append(None)
         earlier.append(None)
         if view.earlier is not None:
             with suppress(ImageError):  # it was rejected when it came; the present view is judged by itself
-                images[1, place], size = load_view(view.earlier, config)
-                earlier[-1] = calibrated(view.earlier, size, config)
+                seen, size = look(view.earlier)
+                before[-1], earlier[-1] = seen, calibrated(view.earlier, size, config)
     band = config.top, config.bottom
     return GroundInputs(
-        torch.from_numpy(images), places_in(cameras, shape, band, HEIGHTS, azimuths, ranges),
+        tuple(now), tuple(before), places_in(cameras, shape, band, HEIGHTS, azimuths, ranges),
         places_in(earlier, shape, band, EARLIER_HEIGHTS, azimuths, ranges),
         any(camera is not None for camera in earlier), tuple(cameras))
 

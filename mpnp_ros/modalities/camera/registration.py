@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mpnp_ros.endpoints import SENSOR_DATA, SUBSCRIBES, Endpoint, encoder_endpoints, object_endpoints
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.health import CameraLimits
-from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, load_view
 from mpnp_ros.modalities.earlier import earlier_reading
 from mpnp_ros.modalities.head_training import HeadInput, HeadTraining, Inputs, PretrainingConfig
 from mpnp_ros.modalities.registry import DatasetReader, Encoder, Sensor
@@ -119,8 +119,15 @@ class CameraGroundInput:
         from mpnp_ros.modalities.camera.ground_encoder import ground_inputs
         from mpnp_ros.modalities.camera.ground_network import STRIDE
         shape = self._config.height // STRIDE, self._config.width // STRIDE
-        seen = ground_inputs(camera_frame(frame), self._config, shape)
-        return {'images': seen.images, 'rows': seen.places.rows.int(), 'parts': seen.places.parts.half(),
+
+        def look(view: CameraView) -> tuple[torch.Tensor, tuple[int, int]]:
+            image, size = load_view(view, self._config)
+            return torch.from_numpy(image), size
+
+        seen = ground_inputs(camera_frame(frame), look, self._config, shape)
+        before = [torch.zeros_like(seen.now[0]) if each is None else each for each in seen.before]
+        return {'images': torch.stack([torch.stack(seen.now), torch.stack(before)]),
+                'rows': seen.places.rows.int(), 'parts': seen.places.parts.half(),
                 'earlier_rows': seen.earlier.rows.int(), 'earlier_parts': seen.earlier.parts.half(),
                 'known': torch.tensor(float(seen.known))}
 

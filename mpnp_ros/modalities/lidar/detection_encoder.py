@@ -10,6 +10,7 @@ from mpnp_ros.detection.detections import Detections
 from mpnp_ros.modalities.detection_network import LENGTH, DetectionNetwork
 from mpnp_ros.modalities.grid_objects import ObjectEncoder, detections_of, find
 from mpnp_ros.modalities.heads import Head, load_head
+from mpnp_ros.modalities.inference import for_inference
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.detection_grid import VERSION, detection_grid
 from mpnp_ros.modalities.lidar.encoder import sectors_looked_at
@@ -24,6 +25,7 @@ class LidarDetectionEncoder(ObjectEncoder):
     def __init__(self, config: LidarConfig, head: Head | None = None) -> None:
         self.head = head or load_head(config.head, self.modality)
         self.network = cast(DetectionNetwork, self.head.network)
+        self._fast = for_inference(self.network)
         self.config = self.head.configure(config)
         manifest = self.head.manifest
         self.fingerprint = self.config.fingerprint(
@@ -34,7 +36,7 @@ class LidarDetectionEncoder(ObjectEncoder):
         network = self.network
         grid = detection_grid(frame, self.config, network.azimuths, network.ranges)
         with torch.inference_mode():
-            found = find(network(torch.from_numpy(grid)[None])[0])
+            found = find(self._fast(torch.from_numpy(grid)[None])[0])
         return detections_of(
             found, self.head.manifest, network.ranges * LENGTH, sources=(frame.name,),
             source_index=np.zeros(len(found.mass), np.uint16), looked=sectors_looked_at(frame),

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ImageError, WeightsError
+from mpnp_ros.modalities.camera import ground_encoder
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.modalities.camera.config import CameraConfig
-from mpnp_ros.modalities.camera.ground_encoder import CameraGroundEncoder
-from mpnp_ros.modalities.camera.images import CameraFrame, CameraView
+from mpnp_ros.modalities.camera.ground_encoder import KEPT, CameraGroundEncoder
+from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, load_view
 from mpnp_ros.modalities.heads import Head, HeadManifest, save_head
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.poses import Transform
@@ -109,6 +110,30 @@ def test_an_earlier_view_that_cannot_be_used_is_left_out(encoder: CameraGroundEn
     without, bad = (encoder.encode(CameraFrame((replace(view, earlier=earlier),))) for earlier in (
         None, replace(view, image=b'no image')))
     np.testing.assert_array_equal(bad.values, without.values)
+
+
+def test_an_image_that_has_come_before_is_not_read_again(encoder: CameraGroundEncoder, frame: CameraFrame,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the earlier view of a frame mostly has: it was the present one half a second before."""
+    before = CameraFrame(tuple(replace(each.earlier, name=each.name) for each in frame.views))
+    alone = encoder.encode(frame)
+    read: list[str] = []
+    monkeypatch.setattr(ground_encoder, 'load_view',
+                        lambda view, config: read.append(view.name) or load_view(view, config))
+    fresh = CameraGroundEncoder(CameraConfig(), encoder.head)
+    fresh.encode(before)
+    again = fresh.encode(frame)
+    assert len(read) == 2 * len(frame.views)
+    np.testing.assert_array_equal(again.values, alone.values)
+    changed = replace(frame.views[0], image=frame.views[0].image[::-1])
+    fresh.encode(replace(frame, views=(changed, *frame.views[1:])))
+    assert read[2 * len(frame.views):] == ['cam_0']
+
+
+def test_of_images_long_ago_nothing_is_kept(encoder: CameraGroundEncoder) -> None:
+    for seed in range(20):
+        encoder.encode(CameraFrame((view('cam', 0., seed),)))
+    assert len(encoder._kept) == KEPT
 
 
 def test_the_registry_builds_it_by_the_form_of_the_head(head: Head, tmp_path: Path) -> None:
