@@ -80,7 +80,7 @@ LiDAR publish twice a second and a standing question is answered.
 
 
 @dataclass(frozen=True)
-class Memory:
+class ResidentMemory:
     """Resident memory of a process in MB.
 
     resident: all of it.  share: with each shared page divided among its users (PSS).  own: not of files.
@@ -91,7 +91,7 @@ class Memory:
     own: float
 
     @classmethod
-    def of(cls, pid: int) -> Memory:
+    def of(cls, pid: int) -> ResidentMemory:
         """The memory of a process now."""
         rows = dict(re.findall(r'(\w+): +(\d+) kB', Path(f'/proc/{pid}/smaps_rollup').read_text()))
         return cls(*(int(rows[name]) / MEGA for name in ('Rss', 'Pss', 'Anonymous')))
@@ -106,8 +106,8 @@ class ProcessCost:
 
     percent: float
     wakeups: float
-    idle: Memory
-    answering: Memory
+    idle: ResidentMemory
+    answering: ResidentMemory
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,11 @@ def measure_system(checkout: Path, seconds: float, answering: float,
             before, begun = {name: spent(pid) for name, pid in system.pids.items()}, time.monotonic()
             time.sleep(seconds)
             after, passed = {name: spent(pid) for name, pid in system.pids.items()}, time.monotonic() - begun
-            idle = {name: Memory.of(pid) for name, pid in system.pids.items()}
+            idle = {name: ResidentMemory.of(pid) for name, pid in system.pids.items()}
             answer(sensors, answering)
             return {name: ProcessCost(100 * (after[name][0] - before[name][0]) / passed,
-                                      (after[name][1] - before[name][1]) / passed, idle[name], Memory.of(pid))
+                                      (after[name][1] - before[name][1]) / passed,
+                                      idle[name], ResidentMemory.of(pid))
                     for name, pid in system.pids.items()}
         finally:
             system.close()

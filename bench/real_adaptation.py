@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Scenes:
+class RealScenes:
     """Questions about the first half of a drive, and those that links are measured on.
 
     lived: all questions about the first half.  stamps: its key frames -> when the robot remembers them.
@@ -135,7 +135,7 @@ class Scenes:
         return drawn
 
 
-def read_scenes(root: Path, other: Path, tested: int) -> Scenes:
+def read_scenes(root: Path, other: Path, tested: int) -> RealScenes:
     """Encode the key frames of both roots and ask about them in six headings.
 
     tested: most questions of each type about the second half.  Raises DatasetError for a root with less than
@@ -156,12 +156,12 @@ def read_scenes(root: Path, other: Path, tested: int) -> Scenes:
     half = len(drive) // 2
     stamps = {frame.token: round((number + .5) / half * LASTING * SECOND)
               for number, frame in enumerate(drive[:half])}
-    return Scenes(asked(drive[:half]), stamps,
+    return RealScenes(asked(drive[:half]), stamps,
                   {LATER: asked(drive[half:]).evened(tested), ELSEWHERE: asked(frames_of(other))})
 
 
 @dataclass(frozen=True)
-class Run:
+class AdaptationRun:
     """One adaptation.
 
     way: one of WAYS.  questions: number of labelled ones; 0: taught by the other sensor; -1: none, the links
@@ -184,7 +184,7 @@ class RealAdaptation:
     steps, budget: options of the adaptation node.
     """
 
-    def __init__(self, scenes: Scenes, work: Path, steps: int, budget: float) -> None:
+    def __init__(self, scenes: RealScenes, work: Path, steps: int, budget: float) -> None:
         self.scenes, self.work, self.steps, self.budget = scenes, work, steps, budget
         work.mkdir(parents=True, exist_ok=True)
         self.lm = load_language_model(LLM, 'cpu')
@@ -193,18 +193,19 @@ class RealAdaptation:
         reader.plug(load_link(self.source, lm=self.lm))
         self.book = PreparedQuestions(reader, QuestionFiles())
 
-    def runs(self, questions: Sequence[int], seeds: Sequence[int]) -> list[tuple[Run, dict[str, Any]]]:
+    def runs(self, questions: Sequence[int],
+             seeds: Sequence[int]) -> list[tuple[AdaptationRun, dict[str, Any]]]:
         """Return all runs with their figures; those that are missing are made."""
-        wanted = [Run(way) for way in WAYS]
-        wanted += [Run(way, 0) for way in TEACHERS]
-        wanted += [Run(way, count, seed) for seed in seeds for count in questions for way in WAYS]
+        wanted = [AdaptationRun(way) for way in WAYS]
+        wanted += [AdaptationRun(way, 0) for way in TEACHERS]
+        wanted += [AdaptationRun(way, count, seed) for seed in seeds for count in questions for way in WAYS]
         found = []
         for run in wanted:
             found.append((run, kept(self.work / f'{run.file}.json', partial(self._measure, run))))
             print(described(*found[-1]), flush=True)
         return found
 
-    def _measure(self, run: Run) -> dict[str, Any]:
+    def _measure(self, run: AdaptationRun) -> dict[str, Any]:
         """Return the result of the node, and the right answers of the links that are then in use."""
         names = WAYS[run.way]
         links = {name: copied_link(self.source, name, self._encoder(name)) for name in names}
@@ -216,7 +217,7 @@ class RealAdaptation:
         return {'result': asdict(result) if result else None,
                 'right': {test: self._right(links, data) for test, data in self.scenes.tests.items()}}
 
-    def _adapt(self, run: Run) -> JobResult:
+    def _adapt(self, run: AdaptationRun) -> JobResult:
         """Let the adaptation node live through the first half, and train."""
         names, folder = WAYS[run.way], self.work / run.file
         seen = names if run.questions else (*names, TEACHERS[run.way])
@@ -286,7 +287,7 @@ def corrected(links: Mapping[str, Link], frame: Frame) -> ModalityTokens:
                           counts.azimuth[0].numpy().astype(np.float32))
 
 
-def described(run: Run, figures: Mapping[str, Any]) -> str:
+def described(run: AdaptationRun, figures: Mapping[str, Any]) -> str:
     """Return a run with its accuracies as a line."""
     result = figures['result']
     how = {-1: 'as they begin', 0: f'taught by the other sensor, {run.seed}'}.get(
@@ -299,7 +300,7 @@ def described(run: Run, figures: Mapping[str, Any]) -> str:
     return f'{run.way}, {how}: {shares}{ended}'
 
 
-def summary(scenes: Scenes, runs: Sequence[tuple[Run, Mapping[str, Any]]]) -> dict[str, Any]:
+def summary(scenes: RealScenes, runs: Sequence[tuple[AdaptationRun, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return the figures of the page: of the tests without links, and of each way to adapt over its seeds."""
     begun = {run.way: figures['right'] for run, figures in runs if run.questions < 0}
     gathered: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)

@@ -21,7 +21,7 @@ from bench.paper_scale.page import (
     CLAIM_HEADS,
     DEPTH_HEADS,
     PAPER_HEADS,
-    Found,
+    PaperScale,
     claim_cells,
     cost_table,
     depth_cells,
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     show(f'ours by linked blocks, {PAIRS[0][0]}', DEPTH_HEADS, depth_cells(depths))
     show(f'ours to theirs by length, {PAIRS[0][0]}', *length_table(lengths))
     if options.output:
-        counted = Found(paper, found, depths, lengths, ratios, time.process_time() - began)
+        counted = PaperScale(paper, found, depths, lengths, ratios, time.process_time() - began)
         terminal.print(f'written: {write_report(counted, options.output)}')
 
 

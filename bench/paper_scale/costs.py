@@ -129,7 +129,7 @@ class Cost:
         return self.macs - self.encoders + self.encoders_always / task.epochs
 
 
-class Run:
+class PaperStep:
     """A step of a method on the default device, with encoders and optimiser.
 
     way: PUBLISHED or KEPT.
@@ -182,7 +182,7 @@ def cost(model: str, task: AdaptationTask, method: PaperMethod, way: str, device
     """The cost of one method.  device: cuda also runs the steps with random weights."""
     encoded, kept, read, question, stored = encoding(task), way == KEPT, 0, 0., 0
     with FakeTensorMode():
-        run = Run(model, task, method, way)
+        run = PaperStep(model, task, method, way)
         step = measure_macs(lambda: run.learn(run.tokens(task.batch)))
         run.optimiser.zero_grad()
         memory, parameters = peak(run), sum(parameter.numel() for parameter in run.step.trained())
@@ -249,7 +249,7 @@ def reading_macs(model: str, task: AdaptationTask, make: MakeStep) -> float:
     return measure_macs(lambda: step.read(task.batch)) / task.batch
 
 
-def peak(run: Run) -> tuple[int, int, int]:
+def peak(run: PaperStep) -> tuple[int, int, int]:
     """Bytes of weights, of the optimiser's moments, and of everything else at the peak of a step."""
     weights = run.weights()
     memory = PeakMemory().hold(weights)
@@ -270,7 +270,7 @@ def reading_peak(model: str, task: AdaptationTask, make: MakeStep) -> int:
 def measured_peak(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str) -> int:
     """Peak bytes of torch on a GPU in a real step with random weights."""
     with torch.device(device):
-        run = Run(model, task, method, way)
+        run = PaperStep(model, task, method, way)
         torch.cuda.reset_peak_memory_stats(device)
         for _ in range(WARM_STEPS):
             run.train()

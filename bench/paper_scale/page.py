@@ -136,7 +136,7 @@ WAS_MEASURED = 'The last column of the tables is `torch.cuda.max_memory_allocate
 
 
 @dataclass(frozen=True)
-class Found:
+class PaperScale:
     """All results: rows of the paper, costs of all pairs of model and adaptation, and of ours by depth.
 
     lengths: ratios of ours to others by the tokens of a question with its answer.
@@ -155,14 +155,14 @@ class Found:
         return [cost for cost in self.costs if (cost.model, cost.adaptation) == (model, adaptation)]
 
 
-def write_report(found: Found, folder: Path) -> Path:
+def write_report(found: PaperScale, folder: Path) -> Path:
     """Write paper_scale.json, .md and .png; returns the path of the page."""
     model, adaptation = next(iter(found.claims))
     return write_page(folder / 'paper_scale.md', text_of(found), as_json(found),
                       lambda path: draw(found.costs_of(model, adaptation), f'{model}, {adaptation}', path))
 
 
-def as_json(found: Found) -> dict[str, object]:
+def as_json(found: PaperScale) -> dict[str, object]:
     """The results as plain values."""
     return {'paper': [asdict(entry) for entry in found.paper],
             'costs': [{**asdict(cost), 'macs': cost.macs, 'peak': cost.memory.peak} for cost in found.costs],
@@ -172,7 +172,7 @@ def as_json(found: Found) -> dict[str, object]:
                        for (model, adaptation), some in found.claims.items() for claim in some]}
 
 
-def text_of(found: Found) -> str:
+def text_of(found: PaperScale) -> str:
     """The page as Markdown."""
     pairs = list(found.claims)
     model, task = pairs[0]

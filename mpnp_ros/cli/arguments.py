@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import ArgumentParser, _ArgumentGroup
 
+SHIPPED, ROBOT = 'shipped', 'robot'
+"""Names in place of a store of links: the links of the package, and those that the robot uses."""
+
 
 def add_namespace(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Add the option that selects the robot."""

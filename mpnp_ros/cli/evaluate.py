@@ -27,8 +27,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mpnp_ros.bags.labels import PERSON, TEACHER
-from mpnp_ros.cli.arguments import add_namespace, add_params_file, count, positive
-from mpnp_ros.cli.train import ROBOT, SHIPPED, add_label_arguments, add_recipe_arguments
+from mpnp_ros.cli.arguments import ROBOT, SHIPPED, add_namespace, add_params_file, count, positive
+from mpnp_ros.cli.train import add_label_arguments, add_recipe_arguments
 from mpnp_ros.errors import ConfigurationError
 
 

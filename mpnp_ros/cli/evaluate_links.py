@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mpnp_ros.cli.arguments import SHIPPED
 from mpnp_ros.cli.output import condition_table, finite, interval_table, print_table
-from mpnp_ros.cli.train import RECIPE, SCENES, SHIPPED, announce, recipe_of
+from mpnp_ros.cli.train import RECIPE, SCENES, announce, recipe_of
 from mpnp_ros.errors import DatasetError, LinksError
 from mpnp_ros.files import write_file
 from mpnp_ros.llm.language_model import LanguageModel

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mpnp_ros.adaptation.moments import ReplayDataset
 from mpnp_ros.bags.held_out import held_out_from
+from mpnp_ros.cli.arguments import ROBOT, SHIPPED
 from mpnp_ros.cli.evaluate_links import link_to, row_json
 from mpnp_ros.cli.output import interval_table, print_table
 from mpnp_ros.cli.recording import Recording
-from mpnp_ros.cli.train import ROBOT, SHIPPED
 from mpnp_ros.cli.train_recording import labels_of, links_for, store_of
 from mpnp_ros.errors import DatasetError, LinksError
 from mpnp_ros.llm.language_model import LanguageModel

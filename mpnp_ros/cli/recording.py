@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.adaptation.moments import LABELLED, BufferedQuestion, Moment
 from mpnp_ros.adaptation.supervision import TokenHistory, span
-from mpnp_ros.bags.labels import LABELS, PERSON, Asked, Label, LabelFile
+from mpnp_ros.bags.labels import LABELS, PERSON, ROBOT, Asked, Label, LabelFile
 from mpnp_ros.bags.storage import Bag
 from mpnp_ros.cli.ask import describe, describe_counted
 from mpnp_ros.cli.record import COMPRESSED, TOKENS, stamp_of
@@ -30,6 +30,8 @@ ALIKE, MOST_ALIKE = .1, 8
 """Difference of confidences up to which answers count as about equally uncertain, and their number."""
 OF_EVERY_CAMERA = ('compressed', 'image', 'image_raw', 'image_rect', 'image_color', 'image_rect_color')
 """Parts of topics that do not tell cameras apart."""
+LIKELY = 4
+"""Number of the most probable answers that a review shows."""
 IMAGES = 'images'
 """Folder of the recording in which images of moments are put."""
 
@@ -131,6 +133,14 @@ class Recording:
             if corrected is not None and plain in corrected.choices:
                 return [corrected.label(plain, PERSON)]
         return []
+
+    def to_review(self) -> list[RecordedAnswer]:
+        """Return the answers that nobody but the robot itself has judged, in the order to review them."""
+        def is_open(answer: RecordedAnswer) -> bool:
+            label = self.labels.get(answer.asked)
+            return label is None or label.by == ROBOT
+
+        return most_uncertain_first([answer for answer in self.answers if is_open(answer)])
 
     @property
     def images(self) -> Path:

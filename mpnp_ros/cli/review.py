@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 ACCEPT, SKIP, LIST, QUIT = 'a', 's', '?', 'q'
 HELP = (f'[{ACCEPT}] accept  [{SKIP}] cannot be told  [{LIST}] list the answers  [{QUIT}] quit, or type the '
         'right answer')
-LIKELY = 4
-"""Number of the most probable answers that are shown."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -113,23 +111,12 @@ def ask_teacher(recording: Recording, arguments: Namespace) -> str:
         return teach(recording, teacher, arguments.limit, show, cancelled)
 
 
-def to_review(recording: Recording) -> list[RecordedAnswer]:
-    """Return the answers that nobody but the robot itself has judged, in the order to review them."""
-    from mpnp_ros.cli.recording import most_uncertain_first
-
-    def is_open(answer: RecordedAnswer) -> bool:
-        label = recording.labels.get(answer.asked)
-        return label is None or label.by == ROBOT
-
-    return most_uncertain_first([answer for answer in recording.answers if is_open(answer)])
-
-
 def review(recording: Recording, limit: int, ask: Callable[[str], str]) -> None:
     """Ask a person about one answer after the other until all are seen or the person quits.
 
     limit: number of answers; 0: all.  ask: shows a prompt and returns a line; EOFError quits.
     """
-    answers = to_review(recording)
+    answers = recording.to_review()
     answers = answers[:limit] if limit else answers
     for place, answer in enumerate(answers, 1):
         print(f'\n{place} of {len(answers)}: {described(answer)}')
@@ -167,6 +154,8 @@ def meant(text: str, choices: Sequence[str]) -> list[str]:
 
 def described(answer: RecordedAnswer) -> str:
     """Return question, answer, other likely answers, and what it rests on."""
+    from mpnp_ros.cli.recording import LIKELY
+
     likely = sorted(answer.probabilities, key=lambda choice: -answer.probabilities[choice])[:LIKELY]
     odds = ', '.join(f'{choice} {answer.probabilities[choice]:.2f}' for choice in likely)
     rests = '\n  '.join(answer.rests.splitlines())

@@ -5,7 +5,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from mpnp_ros.bags.labels import PERSON
-from mpnp_ros.cli.review import LIKELY, to_review
+from mpnp_ros.cli.recording import LIKELY
 from mpnp_ros.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def create_app(recording: Recording, limit: int = 0, host: str = HERE) -> Flask:
         raise ConfigurationError('Flask is not installed; run `make install`, on a robot `apt install '
                                  'python3-flask`, or review without --web') from None
     app, token = flask.Flask(__name__), secrets.token_urlsafe()
-    answers = to_review(recording)
-    answers = answers[:limit] if limit else answers
+    answers = recording.to_review()[:limit or None]
 
     @app.before_request
     def check_name() -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpnp_ros.bags.labels import SAID_BY
-from mpnp_ros.cli.arguments import not_negative, share
+from mpnp_ros.cli.arguments import SHIPPED, not_negative, share
 from mpnp_ros.cli.output import condition_table, table
 from mpnp_ros.cli.signals import (
     CANCELLED,
@@ -58,8 +58,6 @@ SHARED = ('modalities', 'language_model', 'method', 'split', 'night_images', 'qu
 
 RECIPE, SCENES = 'recipe.yaml', 'scenes.json'
 """Files beside the links of a store: their recipe, and their training scenes."""
-SHIPPED, ROBOT = 'shipped', 'robot'
-"""Names in place of a store: the links of the package, and those that the robot uses."""
 LICENCE = 'CC BY-NC-SA 4.0 (nuScenes)'
 LICENCES = {'v1.0-world': 'Apache-2.0 (trained on the embedded driving world)'}
 """Version of a root -> licence of links trained on it, if it is not that of nuScenes."""

@@ -22,10 +22,10 @@ from mpnp_ros.adaptation.moments import Moment, ReplayDataset
 from mpnp_ros.adaptation.options import AdapterConfig
 from mpnp_ros.bags.held_out import held_out_from, note_held_out
 from mpnp_ros.bags.labels import Label
+from mpnp_ros.cli.arguments import ROBOT, SHIPPED
 from mpnp_ros.cli.output import from_to, percent, seconds
 from mpnp_ros.cli.recording import Recording
 from mpnp_ros.cli.signals import CANCELLED, checkpoint_folder, forget_checkpoint, interruptible
-from mpnp_ros.cli.train import ROBOT, SHIPPED
 from mpnp_ros.errors import DatasetError, LinksError, TrainingError
 from mpnp_ros.files import cache_root, write_file
 from mpnp_ros.methods.link_store import LinkStore, StoredLink, default_store, shipped_link, shipped_links

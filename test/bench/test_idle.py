@@ -8,7 +8,17 @@ import time
 
 import pytest
 
-from bench.idle import AFTER, BEFORE, SUPERVISOR, Memory, NodeStart, ProcessCost, descendants, spent, text
+from bench.idle import (
+    AFTER,
+    BEFORE,
+    SUPERVISOR,
+    NodeStart,
+    ProcessCost,
+    ResidentMemory,
+    descendants,
+    spent,
+    text,
+)
 
 BUSY = """
 import subprocess, sys, time
@@ -51,15 +61,15 @@ def test_children_are_found_and_those_of_an_ended_process_are_none(busy):
 
 
 def test_memory_of_a_process_is_that_of_its_pages(busy):
-    memory = Memory.of(busy)
+    memory = ResidentMemory.of(busy)
     assert 0 < memory.own < memory.resident and memory.share < memory.resident
 
 
 @pytest.mark.parametrize(('percent', 'verdict'), [(.9, '1.80 %, reached'), (1.1, '2.20 %, missed')])
 def test_the_page_adds_the_processes_up_and_says_which_goals_are_reached(percent, verdict):
     def system(percent: float, resident: float) -> dict[str, ProcessCost]:
-        memory = Memory(resident, resident / 2, resident / 4)
-        cost = ProcessCost(percent, 10., memory, Memory(2 * resident, resident, resident))
+        memory = ResidentMemory(resident, resident / 2, resident / 4)
+        cost = ProcessCost(percent, 10., memory, ResidentMemory(2 * resident, resident, resident))
         return {SUPERVISOR: cost, 'fusion': cost}
 
     starts = {'fusion': {BEFORE: [NodeStart(9., 6.)], AFTER: [NodeStart(8., 4.), NodeStart(99., 5.),

@@ -20,7 +20,7 @@ from bench.paper_scale.costs import (
     PUBLISHED,
     Cost,
     PaperMethod,
-    Run,
+    PaperStep,
     cost,
     encoding,
     methods,
@@ -59,7 +59,7 @@ def counted(name: str, way: str = KEPT, model: str = 'opt') -> Cost:
     return cost(model, TINY, method(name), way)
 
 
-def allocated(run: Run) -> int:
+def allocated(run: PaperStep) -> int:
     """Bytes that the allocator really gave, at most at once: weights, moments and a training step."""
     run.train()
     held = sum(tensor.nbytes for tensor in run.weights())
@@ -80,8 +80,8 @@ def allocated(run: Run) -> int:
 def test_the_tracker_finds_what_is_really_allocated(model: str, name: str) -> None:
     """But for what kernels take for themselves, which is up to some eighty kB."""
     with FakeTensorMode():
-        found = sum(peak(Run(model, TINY, method(name), KEPT)))
-    assert found == pytest.approx(allocated(Run(model, TINY, method(name), KEPT)), rel=.06)
+        found = sum(peak(PaperStep(model, TINY, method(name), KEPT)))
+    assert found == pytest.approx(allocated(PaperStep(model, TINY, method(name), KEPT)), rel=.06)
 
 
 def test_the_tracker_counts_storages_once_and_until_they_are_gone() -> None:
@@ -98,13 +98,14 @@ def test_the_tracker_counts_storages_once_and_until_they_are_gone() -> None:
 
 
 @pytest.fixture
-def real_steps() -> Iterator[dict[str, Run]]:
+def real_steps() -> Iterator[dict[str, PaperStep]]:
     """Every method on a small model with numbers."""
     torch.manual_seed(0)
-    yield {name: Run('deep', TINY, method(name), KEPT) for name in NAMES}
+    yield {name: PaperStep('deep', TINY, method(name), KEPT) for name in NAMES}
 
 
-def test_all_that_is_trained_gets_gradients_and_nothing_else_changes(real_steps: dict[str, Run]) -> None:
+def test_all_that_is_trained_gets_gradients_and_nothing_else_changes(
+        real_steps: dict[str, PaperStep]) -> None:
     for name, run in real_steps.items():
         frozen = {tensor: tensor.clone() for tensor in run.weights() if not tensor.requires_grad}
         tokens = {'lidar': torch.randn(TINY.batch, TINY.tokens, TOKEN_WIDTH)}
@@ -218,8 +219,8 @@ def test_training_all_weights_holds_two_moments_of_each() -> None:
 
 
 def test_counting_a_step_of_tensors_without_numbers_changes_no_count() -> None:
-    real = Run('opt', TINY, method(OURS), KEPT)
+    real = PaperStep('opt', TINY, method(OURS), KEPT)
     with FakeTensorMode():
-        fake = Run('opt', TINY, method(OURS), KEPT)
+        fake = PaperStep('opt', TINY, method(OURS), KEPT)
         without = measure_macs(lambda: fake.learn(fake.tokens(TINY.batch)))
     assert measure_macs(lambda: real.learn(real.tokens(TINY.batch))) == without

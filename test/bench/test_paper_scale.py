@@ -22,7 +22,7 @@ from bench.paper_scale.costs import (
     claims,
 )
 from bench.paper_scale.models import MODELS, SWITCH
-from bench.paper_scale.page import Found, as_json, cost_table, text_of
+from bench.paper_scale.page import PaperScale, as_json, cost_table, text_of
 
 PETA = 10 ** 15
 
@@ -42,13 +42,13 @@ def some() -> list[Cost]:
 
 
 @pytest.fixture
-def found(some: list[Cost]) -> Found:
+def found(some: list[Cost]) -> PaperScale:
     paper = [Reproduced(row, row.derived, row.derived) for row in ROWS_OF_THE_PAPER]
     lengths = {length: {'mPnP / PromptFuse': .1, 'mPnP / Full LLM': .1, 'all rows linked / PromptFuse': .5,
                         'frames of their own: mPnP / PromptFuse': 8. / length,
                         'frames of their own: mPnP / Full LLM': .1} for length in (72, 20)}
     ratios = {('OPT-1.3B', SWITCH.name): claims(some, SWITCH)}
-    return Found(paper, some, {13: some[-1]}, lengths, ratios, 100.)
+    return PaperScale(paper, some, {13: some[-1]}, lengths, ratios, 100.)
 
 
 def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
@@ -65,7 +65,7 @@ def test_ratios_are_given_in_every_reading(some: list[Cost]) -> None:
     assert len(ratios) == 13
 
 
-def test_the_page_hides_nothing(found: Found) -> None:
+def test_the_page_hides_nothing(found: PaperScale) -> None:
     text = text_of(found)
     assert text.count('**no**') == sum(not claim.holds for claim in found.claims['OPT-1.3B', SWITCH.name]) > 0
     assert 'eP-ALM on OPT-1.3B (1.11, 1.088)' in text
@@ -74,7 +74,7 @@ def test_the_page_hides_nothing(found: Found) -> None:
     assert '{' not in text
 
 
-def test_figures_are_those_of_the_table(found: Found) -> None:
+def test_figures_are_those_of_the_table(found: PaperScale) -> None:
     written = json.loads(json.dumps(as_json(found)))
     assert [cost['macs'] for cost in written['costs']] == [cost.macs for cost in found.costs]
     assert written['claims'][0]['holds'] is True

@@ -11,8 +11,8 @@ from bench.real_adaptation import (
     HEADINGS,
     LATER,
     SCOPE,
-    Run,
-    Scenes,
+    AdaptationRun,
+    RealScenes,
     corrected,
     described,
     summary,
@@ -30,12 +30,12 @@ from mpnp_world.dataset.objects_only import scene_key_frames
 
 
 @pytest.fixture(scope='module')
-def scenes() -> Scenes:
+def scenes() -> RealScenes:
     """True objects of two streets of the simulated world, as if they were a drive and another scene."""
     drive, other = (question_dataset(scene_key_frames(seed, 2), [TrueObjects(SCOPE)], HEADINGS, scope=SCOPE)
                     for seed in (1, 2))
     stamps = {sample_of(key): number for number, key in enumerate(sorted(drive.frames))}
-    return Scenes(drive, stamps, {LATER: drive.evened(20), ELSEWHERE: other.evened(5)})
+    return RealScenes(drive, stamps, {LATER: drive.evened(20), ELSEWHERE: other.evened(5)})
 
 
 def test_labelled_questions_are_about_the_drive_as_recorded(scenes):
@@ -58,7 +58,7 @@ def test_links_as_they_begin_correct_nothing(scenes):
     assert np.allclose(counted.values.sum(0), frame[OBJECTS].values.sum(0))
 
 
-def figures(scenes: Scenes, share: float, result: JobResult | None = None) -> dict:
+def figures(scenes: RealScenes, share: float, result: JobResult | None = None) -> dict:
     """A run with that share of right answers."""
     def right(test: str) -> list[int]:
         count = len(scenes.tests[test].examples)
@@ -72,9 +72,10 @@ def figures(scenes: Scenes, share: float, result: JobResult | None = None) -> di
 def test_the_page_tells_what_is_gained(scenes, tmp_path):
     trained = JobResult(TRAINED, '', accuracy=.7, start_accuracy=.5, held_out=40, steps=150, seconds=20.,
                         macs=2e12, peak_bytes=300_000_000, questions=200)
-    runs = [(Run('camera'), figures(scenes, .5)), (Run('camera', 0), figures(scenes, .5, trained)),
-            (Run('camera', 300, 0), figures(scenes, .6, trained)),
-            (Run('camera', 300, 1), figures(scenes, .8, JobResult(WORSE, '', steps=150, accuracy=.4,
+    runs = [(AdaptationRun('camera'), figures(scenes, .5)),
+            (AdaptationRun('camera', 0), figures(scenes, .5, trained)),
+            (AdaptationRun('camera', 300, 0), figures(scenes, .6, trained)),
+            (AdaptationRun('camera', 300, 1), figures(scenes, .8, JobResult(WORSE, '', steps=150, accuracy=.4,
                                                                   start_accuracy=.5)))]
     results = summary(scenes, runs)
     page = write_report(tmp_path, results, 'a machine')
@@ -86,4 +87,5 @@ def test_the_page_tells_what_is_gained(scenes, tmp_path):
     assert json.loads((tmp_path / 'real_adaptation.json').read_text())['rows'][2]['costs']['offered'] == 1
     assert (tmp_path / 'real_adaptation.png').read_bytes()[:4] == b'\x89PNG'
     assert described(*runs[2]).startswith('camera, 300 questions, seed 0: second half: links 6')
-    assert [Run('camera + LiDAR', 75, 2).file, Run('LiDAR').file] == ['camera-lidar-75-2', 'lidar--1-0']
+    assert [AdaptationRun('camera + LiDAR', 75, 2).file, AdaptationRun('LiDAR').file] == [
+        'camera-lidar-75-2', 'lidar--1-0']
