@@ -43,7 +43,7 @@ end of the drives; mean over drives {seeds}, in brackets each drive.
 {accuracy}
 
 - *Tried* are the first links to the LiDAR: copies of those to the camera or to true objects, without
-  training. They are in use first, and answer {tried:+.1f} points beside the camera at night.
+  training. They are in use first, and answer {tried:.1f} points more than the camera at night.
 - Training on labels changes that by {labelled:+.1f} points, teaching by the camera by {distilled:+.1f}, and
   training offline, as the shipped links to a LiDAR were, by {offline:+.1f}.
 
@@ -210,7 +210,7 @@ def _draw_drives(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
     axes.text(2, 31, 'LiDAR plugged in', color=INK)
     axes.set(xlabel='seconds', ylim=(30, 100), ylabel=f'percent right of the questions within {BIN} s')
     axes.set_title('Live answers on the drives, with 95 % intervals', loc='left', color=INK)
-    axes.legend(frameon=False, loc='upper left')
+    axes.legend(frameon=False, loc='lower right')
     axes.grid(axis='y', color=GRID)
     axes.spines[['top', 'right']].set_visible(False)
 

@@ -59,6 +59,8 @@ NOISE = .01
 """Share of additional wrong held-out answers that still counts as equal; at least one standard error."""
 SHARE_OF_STEPS, MIN_SECONDS = .85, 1.
 """Share of the remaining time for steps, the rest is for evaluations; and its minimum in seconds."""
+CLEAR = 2
+"""Standard errors by which a comparison with a trusted sensor must raise the accuracy to be kept."""
 MIN_HELD_OUT = 50
 """Minimum of held-out questions for offering initial links before training has ended."""
 
@@ -182,7 +184,9 @@ class _Training:
             return self._result(CANCELLED, 'cancelled; the job can be resumed from its last step', before,
                                 math.nan, report.steps)
         after = self._accuracy() if paired else self._average(initial, least)
-        if after < before and (paired or after >= required.accuracy):  # a sound sensor needs no correction
+        # A sound sensor needs no correction, least of all one that only makes it agree with another sensor.
+        gained = after > before + CLEAR * self._noise(before) if paired else after >= before
+        if not gained and (paired or after >= required.accuracy):
             restore_links(self._own(), initial)
             after = before
         self._report(accuracy=after)

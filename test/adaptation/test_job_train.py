@@ -218,8 +218,11 @@ def test_a_teacher_that_is_not_sure_is_not_believed(job, experience, camera, tmp
 
 
 @pytest.mark.usefixtures('made_up')
-def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy, tmp_path):
-    """The new sensor takes every sort for the next one, and counts half; no question is answered for it."""
+def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy, tmp_path, monkeypatch):
+    """The new sensor takes every sort for the next one, and counts half; no question is answered for it.
+
+    It learns only what makes the answers clearly better.
+    """
     counting = {**job().link, 'pooling': 'counting', 'channels': tuple('abcdefgh'), 'probes': 3}
     experience(tmp_path / 'camera-buffer')
     first = ran(job(buffer=str(tmp_path / 'camera-buffer'), store=str(tmp_path / 'first'), link=counting,
@@ -246,6 +249,10 @@ def test_a_trusted_sensor_that_counts_teaches_by_comparison(job, experience, toy
     copy = NewLink('camera', 'camera-encoder', 8, (camera,))
     again = ran(replace(spec, beside=(), copied=(copy,)), tmp_path / 'again')
     assert (again.status, again.accuracy) == (TRAINED, result.accuracy)
+    monkeypatch.setattr(job_train, 'CLEAR', 100.)  # a gain that is not clear
+    kept = ran(spec, tmp_path / 'third')
+    assert kept.accuracy == kept.start_accuracy == result.start_accuracy
+    assert torch.equal(weights(kept.links['lidar'])['worth.confusion'], torch.eye(8))
 
 
 def test_a_cancelled_job_goes_on_to_the_same_links(job, experience, tmp_path):
