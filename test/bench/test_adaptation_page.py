@@ -63,8 +63,9 @@ def test_answers_are_taken_together_by_time(runs):
 def test_page_says_what_training_changed(runs, tmp_path):
     page = write_report(runs, Held(), tmp_path, 'a machine', 2398, 'It was busy.').read_text()
     assert measured(runs, Held())['tried'] == [58., 59.]
-    for text in ('and answer 8.5 points more than the camera', 'by +3.0 points, teaching by the camera by +2.0',
-                 'were, by +3.5.', '| LiDAR at night: trained on labels | 61.5 (61.0, 62.0) |',
+    for text in ('and answer 8.5 points more than the camera',
+                 'by +3.0 points, teaching by the camera by +2.0', 'were, by +3.5.',
+                 '| LiDAR at night: trained on labels | 61.5 (61.0, 62.0) |',
                  '| camera by day | 58.0 |', 'It was busy.',
                  '| labelled, seed 0 | 20 | 80 | 70 | 3.00 | 800 | 100 | 150 (n = 320) | 1.50 |',
                  '| labelled | night | 50.0 % of 1600 | 100.0 % |'):

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing c
 
 from bench.methods import __main__ as methods
 from bench.methods.data import BenchData, distinct_frames, identity, prepare_data
-from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run
+from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run, Task
 from bench.methods.train import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
 from mpnp_ros.llm.weights import load_language_model
@@ -22,13 +24,16 @@ from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.options import OptionError
 from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.key_frames import scene_of
 from mpnp_ros.training.reader_trainer import ReaderTraining
+from mpnp_ros.training.true_objects import OBJECTS
 from mpnp_world.dataset.objects_only import scene_key_frames
 from mpnp_world.standin import write_standin
 
@@ -127,13 +132,40 @@ def test_data_are_made_once_and_come_back_the_same(study, config, data, tmp_path
     assert distinct_frames(again.train, 'lidar') == distinct_frames(data.train, 'lidar')
 
 
+TASK = Task(types=('exist', 'object'), directions=False, most_objects=9, train=(0, 4), curve=(4, 6),
+            test=(6, 8), key_frames=3, per_kind=8, of_each_type=60)
+
+
+def test_a_task_asks_what_it_describes(tmp_path):
+    config = MethodsConfig({'mpnp': MethodPlan()}, ours=('mpnp',), task=TASK, modality=OBJECTS, test=40)
+    data = BenchData.load(prepare_data(None, config, tmp_path / 'data'))
+    for part, limit in ((data.train, 60), (data.test, 20)):
+        meanings = [parse_question(example.question) for example in part.examples]
+        assert all(meaning and meaning.direction is None for meaning in meanings)
+        assert {meaning.type for meaning in meanings} <= {'exist', 'object'}
+        assert all(part.frames[example.frame][OBJECTS].count <= 9 for example in part.examples)
+        assert max(Counter(example.type for example in part.examples).values()) <= limit
+    scenes = [{scene_of(example.frame) for example in part.examples}
+              for part in (data.train, data.curve, data.test)]
+    assert all(scenes) and not scenes[0] & scenes[1] and not scenes[1] & scenes[2]
+    assert data.encoder_macs == 0
+
+
+def test_a_task_is_of_true_objects_and_what_is_no_task_needs_a_study(config, tmp_path, capsys):
+    with pytest.raises(OptionError, match='about objects; leave modality lidar out'):
+        MethodsConfig.from_mapping({**RECIPE, 'modality': 'lidar', 'task': {'types': ['exist']}})
+    assert methods.main(['--work', str(tmp_path), '--config', str(config.path)]) == methods.FAILED
+    assert 'give --study' in capsys.readouterr().err
+
+
 @pytest.fixture
 def training(study, config, data, tiny_lm_folder):
     """Give a function: row -> its training with so many steps, always the same."""
-    def make(row: str = 'mpnp', method: str = 'mpnp', plan: MethodPlan | None = None) -> MethodTraining:
+    def make(row: str = 'mpnp', method: str = 'mpnp', plan: MethodPlan | None = None,
+             rates: tuple[float, ...] = ()) -> MethodTraining:
         plan = plan or MethodPlan(link=SMALL, batch=4, checkpoint_every=2)
         run = Run(row, method, 0, plan, 'lidar', 1e9, 7, 3, .1, str(tiny_lm_folder),
-                  identity(study, config.read))
+                  identity(study, config.read), rates, 6)
         return MethodTraining(run, data, load_language_model(str(tiny_lm_folder)))
     return make
 
@@ -154,6 +186,17 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(training, tmp_pa
     measured = ('right', 'curve', 'macs', 'steps', 'parameters')
     assert {name: again[name] for name in measured} == {name: whole[name] for name in measured}
     assert whole['steps'] == 7 and len(whole['curve']) == 3
+
+
+def test_a_rate_is_chosen_by_short_trainings_of_the_same_link(training, tmp_path):
+    """The lowest loss wins; one that is not finite is the worst."""
+    result = training(rates=(1e-9, 3e-3, 1e30)).work(tmp_path, lambda: False)
+    losses = json.loads((tmp_path / 'rates.json').read_text())
+    assert result['learning_rate'] == 3e-3 and losses[1] < losses[0] < losses[2] == math.inf
+    (tmp_path / 'alone').mkdir()
+    alone = training(plan=MethodPlan(link=SMALL, batch=4, checkpoint_every=2, learning_rate=3e-3)).work(
+        tmp_path / 'alone', lambda: False)
+    assert (alone['curve'], alone['macs']) == (result['curve'], result['macs'])
 
 
 def test_the_end_of_the_curve_is_the_whole_cost(training, tmp_path):

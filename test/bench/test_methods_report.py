@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.methods.data import BenchData
 from bench.methods.page import text_of, write_report
-from bench.methods.plan import BLIND, MethodPlan, MethodsConfig
+from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Task
 from bench.methods.report import COSTS, MethodsReport, Yardsticks
 from bench.methods.train import AdaptationCost, Curve, curve_steps
 from bench.study.study import StudyConfig
@@ -97,6 +99,31 @@ def test_ours_is_as_good_as_the_best_peer_at_the_first_point_from_which_it_stays
              result(BLIND, 0, 1, [[10e12, .3]])]
     reach = report_of(lucky, data).reach
     assert (reach.macs, reach.blind) == (3e12, 30)
+
+
+def test_what_was_learned_is_told_at_equal_operations_and_questions(data):
+    ours, peer = report_of(results(), data).rows
+    assert (peer.after_macs(9e12), peer.after_macs(1e13)) == (20, 50) and math.isnan(peer.after_macs(1e12))
+    assert (ours.after_questions(250), ours.after_questions(300)) == (50, 75)
+    assert (ours.macs_to(40), ours.macs_to(80), peer.macs_to(50)) == (2e12, None, 1e13)
+    page = text_of(report_of(results(), data), replace(CONFIG, targets=(40., 80.), rates=(.01, .003)))
+    assert '| mpnp | 0.001 | 75.0 | 75.0 | 75.0 | 10.00 | 300 | 2.00 | - |' in page
+    assert '| full_llm | 0.001 | 50.0 | 50.0 | 50.0 | 10.00 | 200 | 10.00 | - |' in page
+    assert '0.01, 0.003 for 40 steps' in page
+
+
+def test_the_first_line_says_who_is_better(data):
+    page = text_of(report_of(results(), data), CONFIG)
+    assert page.splitlines()[2] == '**No other method is better than `mpnp` at the end.**'
+    worse = text_of(report_of(results(ours=2, peer=8), data), CONFIG)
+    assert worse.splitlines()[2].startswith('**Better than `mpnp` at the end: `full_llm` by 75.0 points [')
+
+
+def test_a_task_is_described_and_needs_no_study(data):
+    task = Task(types=('exist', 'count'), directions=False, most_objects=8)
+    page = text_of(report_of(results(), data), replace(CONFIG, task=task, modality='objects'))
+    assert 'true objects (exist, count), without directions, in frames with at most 8 objects' in page
+    assert 'within 30 m; 8 to train on' in page and '--study' not in page
 
 
 def test_what_was_done_once_for_the_model_is_told_beside(data):
