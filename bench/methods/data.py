@@ -114,7 +114,11 @@ def ask(task: Task, scenes: tuple[int, int]) -> TokenDataset:
         return meaning is not None and meaning.type in task.types and (
             task.directions or meaning.direction is None)
 
-    return _about(asked, filter(fits, asked.examples), OBJECTS)
+    found = _about(asked, filter(fits, asked.examples), OBJECTS)
+    if not found.examples:
+        raise DatasetError(f'scenes {scenes[0]} to {scenes[1] - 1} have no question of the task whose answer '
+                           'varies; give it more scenes, or more objects in a frame')
+    return found
 
 
 def of_objects(study: Study) -> tuple[TokenDataset, TokenDataset]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.methods.data import BenchData, distinct_frames, identity, prepare_dat
 from bench.methods.plan import BLIND, MethodPlan, MethodsConfig, Run, Task
 from bench.methods.train import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
+from mpnp_ros.errors import DatasetError
 from mpnp_ros.llm.weights import load_language_model
 from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.head_training import PretrainingConfig
@@ -132,8 +134,8 @@ def test_data_are_made_once_and_come_back_the_same(study, config, data, tmp_path
     assert distinct_frames(again.train, 'lidar') == distinct_frames(data.train, 'lidar')
 
 
-TASK = Task(types=('exist', 'object'), directions=False, most_objects=9, train=(0, 4), curve=(4, 6),
-            test=(6, 8), key_frames=3, per_kind=8, of_each_type=60)
+TASK = Task(types=('exist', 'object'), directions=False, most_objects=12, train=(0, 8), curve=(8, 14),
+            test=(14, 20), key_frames=4, per_kind=20, of_each_type=60)
 
 
 def test_a_task_asks_what_it_describes(tmp_path):
@@ -143,12 +145,14 @@ def test_a_task_asks_what_it_describes(tmp_path):
         meanings = [parse_question(example.question) for example in part.examples]
         assert all(meaning and meaning.direction is None for meaning in meanings)
         assert {meaning.type for meaning in meanings} <= {'exist', 'object'}
-        assert all(part.frames[example.frame][OBJECTS].count <= 9 for example in part.examples)
+        assert all(part.frames[example.frame][OBJECTS].count <= 12 for example in part.examples)
         assert max(Counter(example.type for example in part.examples).values()) <= limit
     scenes = [{scene_of(example.frame) for example in part.examples}
               for part in (data.train, data.curve, data.test)]
     assert all(scenes) and not scenes[0] & scenes[1] and not scenes[1] & scenes[2]
     assert data.encoder_macs == 0
+    with pytest.raises(DatasetError, match='have no question of the task'):
+        prepare_data(None, replace(config, task=replace(TASK, types=('comparison',))), tmp_path / 'none')
 
 
 def test_a_task_is_of_true_objects_and_what_is_no_task_needs_a_study(config, tmp_path, capsys):
