@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from bench.common.accuracy import right_answers
-from bench.common.jobs import RESULT, kept
+from bench.common.jobs import RESULT
 from bench.methods.data import BenchData, distinct_frames
 from bench.methods.plan import Run
 from mpnp_ros.cli.signals import CANCELLED, interruptible
@@ -101,7 +101,9 @@ class MethodTraining:
         encoding = 0 if run.blind else data.encoder_macs * distinct_frames(data.train, run.modality)
         reader = self.train_reader(folder) if plan.reader and not run.blind else ReaderCost()
         cost = measure_cost(self.method, self.book, data.train, encoding, reader.macs, plan.batch, run.seed)
-        rate = self.choose_rate(folder) if run.rates else plan.learning_rate
+        rate = self.choose_rate(folder, stopped) if run.rates else plan.learning_rate
+        if rate is None:
+            return None
         steps = cost.steps_within(run.budget, run.max_steps)
         points = curve_steps(steps, run.points, plan.checkpoint_every)
 
@@ -143,23 +145,27 @@ class MethodTraining:
                              warm_up=round(run.warm_up * steps), checkpoint_every=plan.checkpoint_every,
                              part='all' if run.blind else plan.part)
 
-    def choose_rate(self, folder: Path) -> float:
-        """The rate with the lowest loss in the second half of a short training; kept on disk."""
-        run = self.run
+    def choose_rate(self, folder: Path, stopped: Callable[[], bool]) -> float | None:
+        """The rate with the lowest loss in the second half of a short training; None if stopped.
 
-        def loss_at(rate: float) -> float:
+        The losses are kept on disk.
+        """
+        run, path = self.run, folder / RATES
+        losses: list[float] = json.loads(path.read_bytes()) if path.is_file() else []
+        for rate in run.rates[len(losses):]:
             method = self.begin()
             if (folder / READER / COST).is_file():
                 method.replace(load_link(folder / READER, lm=self.lm))
             try:
-                report = Trainer(method, self.settings(run.rate_steps, rate), self.book).fit(self.data.train)
-                loss = fmean(report.losses[run.rate_steps // 2:])
+                report = Trainer(method, self.settings(run.rate_steps, rate), self.book).fit(
+                    self.data.train, cancelled=stopped)
+                if report.stopped == CANCELLED_REPORT:
+                    return None
+                losses.append(fmean(report.losses[run.rate_steps // 2:]))
             except TrainingError:  # the loss was not finite
-                loss = math.inf
-            print(f'{run.row}, seed {run.seed}: rate {rate:g} tried, loss {loss:.3f}', flush=True)
-            return loss
-
-        losses = kept(folder / RATES, lambda: [loss_at(rate) for rate in run.rates])
+                losses.append(math.inf)
+            print(f'{run.row}, seed {run.seed}: rate {rate:g} tried, loss {losses[-1]:.3f}', flush=True)
+            write_file(path, json.dumps(losses).encode())
         return run.rates[losses.index(min(losses))]
 
     def train_reader(self, folder: Path) -> ReaderCost:

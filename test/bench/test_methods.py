@@ -197,10 +197,15 @@ def test_a_rate_is_chosen_by_short_trainings_of_the_same_link(training, tmp_path
     result = training(rates=(1e-9, 3e-3, 1e30)).work(tmp_path, lambda: False)
     losses = json.loads((tmp_path / 'rates.json').read_text())
     assert result['learning_rate'] == 3e-3 and losses[1] < losses[0] < losses[2] == math.inf
-    (tmp_path / 'alone').mkdir()
+    for name in ('alone', 'stopped'):
+        (tmp_path / name).mkdir()
     alone = training(plan=MethodPlan(link=SMALL, batch=4, checkpoint_every=2, learning_rate=3e-3)).work(
         tmp_path / 'alone', lambda: False)
     assert (alone['curve'], alone['macs']) == (result['curve'], result['macs'])
+    rates = (1e-9, 3e-3, 1e30)
+    assert training(rates=rates).work(tmp_path / 'stopped', stopping_after(9)) is None
+    assert len(json.loads((tmp_path / 'stopped/rates.json').read_text())) == 1
+    assert training(rates=rates).work(tmp_path / 'stopped', lambda: False)['curve'] == result['curve']
 
 
 def test_the_end_of_the_curve_is_the_whole_cost(training, tmp_path):
