@@ -28,7 +28,7 @@ from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.files import write_file
 from mpnp_ros.methods.link_files import load_link
-from mpnp_ros.methods.link_store import LinkStore, shipped_links
+from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.balance import Majority
@@ -43,6 +43,8 @@ from mpnp_world.demo.screen import make_view
 READY = 300.
 SCENES_APART = 100
 SEEDS = (0, 1, 2)
+BEGUN = (CAMERA, OBJECTS)
+"""Shipped links that the robot begins with: without those to a LiDAR, which it has to start from these."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in seeds:
         for supervision in options.supervision:
             run = options.work / f'{supervision}-{seed}'
-            if not (run / 'drive.json').is_file():
-                drive_once(seed, supervision, options.questions, run, majority)
+            begun = [shipped_links()[name] for name in BEGUN]
+            if not is_driven(run, begun):
+                drive_once(seed, supervision, options.questions, run, majority, begun)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in seeds]
     held = HeldOutEvaluation(options.study, options.work)
@@ -73,15 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def drive_once(seed: int, supervision: str, questions: int, run: Path, majority: Majority) -> None:
-    """Run one drive; its links and its log stay in the folder `run`."""
+def is_driven(run: Path, begun: Sequence[StoredLink]) -> bool:
+    """Whether a folder holds a finished drive that began with these links."""
+    path = run / 'drive.json'
+    return path.is_file() and json.loads(path.read_bytes()).get('begun') == [link.sha256 for link in begun]
+
+
+def drive_once(seed: int, supervision: str, questions: int, run: Path, majority: Majority,
+               begun: Sequence[StoredLink]) -> None:
+    """Run one drive; its links and its log stay in the folder `run`.
+
+    begun: the links to the camera, which are in use, and others that those to the LiDAR may start from.
+    """
     from rich.console import Console
 
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
-    # Without the shipped links to a LiDAR, the robot begins from those to its camera or to true objects.
-    begun = [shipped_links()[name].path for name in (CAMERA, OBJECTS)]
-    processes = Processes(run / 'nodes.log', (), begun[:1], begun, supervision, SEED + SCENES_APART * seed)
+    paths = [link.path for link in begun]
+    processes = Processes(run / 'nodes.log', (), paths[:1], paths, supervision, SEED + SCENES_APART * seed)
     with ExitStack() as stack:
         node = stack.enter_context(ros_session())
         stack.enter_context(processes.robot())
@@ -91,7 +103,8 @@ def drive_once(seed: int, supervision: str, questions: int, run: Path, majority:
             robot.wait_until_ready([CAMERA], READY)
             with make_view(Console(width=160), robot.diary) as view:
                 drive = drive_through(robot, PHASES[supervision], questions, majority, view)
-    write_file(run / 'drive.json', json.dumps(as_dict(drive, seed, supervision)).encode())
+    written = {**as_dict(drive, seed, supervision), 'begun': [link.sha256 for link in begun]}
+    write_file(run / 'drive.json', json.dumps(written).encode())
 
 
 class HeldOutEvaluation:

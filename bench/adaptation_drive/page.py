@@ -30,7 +30,7 @@ COST_HEADS = ('run', 'something in use, s', 'trained links in use, s', 'steps', 
               'p95 latency idle, ms', 'while training, ms', 'ratio')
 PAGE = """# Adaptation: drives from day into night
 
-Output of `python -m bench.adaptation_drive --study study --work drives --output docs/results` on
+Output of `python -m bench.adaptation_drive --study study --work drives --seeds {numbers}` on
 {machine}; figures of every run are in [adaptation.json](adaptation.json). The drives run as
 processes on ROS topics in the simulated world: nothing here is accuracy on nuScenes. The robot has the
 shipped links to its camera only. Night falls and a LiDAR encoder is started. The robot gets no command.
@@ -97,8 +97,7 @@ def measured(runs: Sequence[Mapping[str, Any]], held: Evaluation) -> dict[str, l
         versions = [held.adapted(run['seed'], supervision) for run in runs
                     if run['supervision'] == supervision]
         rows[supervision] = [list(version.values())[-1] for version in versions]
-        if supervision == LABELLED:
-            rows['tried'] = [next(iter(version.values())) for version in versions]
+        rows['tried'] = [next(iter(version.values())) for version in versions]
     return {name: rows[name] for name in ROWS if name in rows}
 
 
@@ -137,6 +136,7 @@ def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str
             runs: Sequence[Mapping[str, Any]], machine: str, questions: int, note: str) -> str:
     """The page as Markdown."""
     mean = {name: fmean(values) for name, values in accuracy.items()}
+    seeds = sorted({run['seed'] for run in runs})
     asked = sum(len(moment['right']) for run in runs for moment in run['moments'])
     accuracies = markdown_table(('answers rest on', 'right'), [
         (ROWS[name], f'{mean[name]:.1f}' + (f' ({", ".join(f"{value:.1f}" for value in values)})'
@@ -144,7 +144,7 @@ def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str
         for name, values in accuracy.items()])
     return PAGE.format(
         note=note, machine=machine, questions=f'{questions:,}',
-        seeds=', '.join(map(str, sorted({run['seed'] for run in runs}))), accuracy=accuracies,
+        seeds=', '.join(map(str, seeds)), numbers=' '.join(map(str, seeds)), accuracy=accuracies,
         costs=markdown_table(COST_HEADS, map(cost_cells, costs)), live=live_table(runs),
         tried=mean['tried'] - mean['camera_night'],
         **{name: mean.get(name, math.nan) - mean['tried'] for name in (LABELLED, DISTILLED, 'offline')},
@@ -154,7 +154,7 @@ def text_of(accuracy: Mapping[str, Sequence[float]], costs: Sequence[Mapping[str
 def cost_cells(cost: Mapping[str, Any]) -> list[str]:
     """The row of one run in the table of costs."""
     tried, trained = ('-' if math.isnan(cost[name]) else f'{cost[name]:.0f}' for name in ('tried', 'trained'))
-    return [f'{cost["supervision"]}, seed {cost["seed"]}', tried, trained, str(cost['steps']),
+    return [f'{cost["supervision"]}, drive {cost["seed"]}', tried, trained, str(cost['steps']),
             f'{cost["tmacs"]:.2f}', f'{cost["memory_mb"]:.0f}', f'{1e3 * cost["idle_p95"]:.0f}',
             f'{1e3 * cost["training_p95"]:.0f} (n = {cost["asked_in_training"]})',
             f'{cost["training_p95"] / cost["idle_p95"]:.2f}']

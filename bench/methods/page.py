@@ -44,9 +44,7 @@ HEADS = ('method', 'right, %', 'steps', 'trained, M', 'TMAC', 'minutes', 'peak, 
          'new question, ms')
 PAGE = """# Methods: cost and accuracy of an adaptation
 
-{verdict}
-
-Output of `python -m bench.methods{study} --work {name} --config bench/methods/{name}.yaml` on
+{verdict}Output of `python -m bench.methods{study} --work {name} --config bench/methods/{name}.yaml` on
 {machine}; all figures are in [{name}.json]({name}.json). They were measured in the simulated
 world: none of this is accuracy on nuScenes.
 
@@ -64,7 +62,8 @@ scenes.
   most frequent answer of each text. *rule*: a fixed rule that adds up the same tokens, without a language
   model.
 - *steps*: number x questions per step. *minutes*: in steps, one thread, without evaluations. *peak*: of the
-  whole process after the model is loaded, with the model, all questions and all tokens in memory.
+  whole process after the model is loaded, with the model, all questions and all tokens in memory, and with a
+  copy of what is trained where rates were searched.
 - *new frame*: answering a known question about a new frame; *new question*: both are
   new. Median / 95th percentile of {rounds} single answers, one thread, all methods in turn in one process.
 
@@ -80,10 +79,10 @@ high. The band spans the seeds. Right: the table.
 
 {learning}
 
-Percent right of the questions of the picture, at the last point until then. *{ours}'s operations* and
-*{ours}'s questions* are what `{ours}` took for its whole training: {our_macs:.2f} TMAC and
-{our_questions:,.0f} questions, with those of its reader. *TMAC to*: the first point at which the accuracy is
-reached.{search}
+Percent right of the questions of the picture, at the last point until then. *{first}'s operations* and
+*{first}'s questions* are what `{first}` took for its whole training: {first_macs:.2f} TMAC and
+{first_questions:,.0f} questions, with those of its reader. *TMAC to*: the first point at which the accuracy
+is reached.{search}
 
 ## Findings
 
@@ -105,11 +104,11 @@ multiply-adds a parameter and step. Evaluations are not counted for any method.
 SENSOR = "The paper's runtime switch: {light}, the {modality} alone, and nothing to begin from."
 OBJECTS_ALONE = ('True objects in place of a sensor, as a perfect encoder would tell of them, so that no\n'
                  "encoder's errors blur what each method carries; and nothing to begin from.")
-TASK = ('The task: questions about true objects ({types}), {directions}, in frames with {objects} objects\n'
-        'within 30 m; {asked:,} to train on.')
+TASK = ('The task: questions about true objects ({types}), {directions} directions, in frames with\n'
+        '{objects} objects within 30 m; {asked:,} to train on.')
 SEARCH = """ Each method tried the rates
 {rates} for {steps} steps, and took the one with the lowest loss in the second half of them. That is not in
-the budget."""
+the budget, and the rate of gates was not searched."""
 FOLDING = """
 ## Skipped attention
 
@@ -146,7 +145,7 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
         SENSOR.format(light=config.light, modality=config.modality)
     if (task := config.task).types:
         scenario = TASK.format(
-            types=', '.join(task.types), directions=f'with{"" if task.directions else "out"} directions',
+            types=', '.join(task.types), directions='also with' if task.directions else 'without',
             objects=f'at most {task.most_objects}' if task.most_objects else 'any number of',
             asked=report.training_questions)
     costs = markdown_table(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
@@ -158,7 +157,7 @@ def text_of(report: MethodsReport, config: MethodsConfig) -> str:
         table=markdown_table(HEADS, _lines(report)), blind=BLIND, ours=config.ours[0],
         seeds=('mean over seeds ' if first.seeds[1:] else 'of seed ') + ', '.join(map(str, first.seeds)),
         rounds=ROUNDS, curve=report.curve_questions, learning=_learning(report, config),
-        our_macs=first.total / TERA, our_questions=first.seen[-1],
+        first=first.name, first_macs=first.total / TERA, first_questions=first.seen[-1],
         search=SEARCH.format(rates=', '.join(f'{rate:g}' for rate in config.rates),
                              steps=config.rate_steps) if config.rates else '',
         claims='\n'.join(f'- {line}' for line in _findings(report, config.ours[0])), costs=costs,
@@ -208,21 +207,23 @@ def _times(summary: Mapping[str, float]) -> str:
 
 
 def _verdict(report: MethodsReport, ours: str) -> str:
-    """The first line of the page: who ends above ours."""
+    """The first line of the page: which published methods end clearly above ours."""
     above = [f'`{peer}` by {-lead.mean:.1f} points [{-lead.ci95[1]:.1f}, {-lead.ci95[0]:.1f}]'
-             for peer, lead in report.ahead.items() if lead.mean < 0]
-    return f'**Better than `{ours}` at the end: {", ".join(above)}.**' if above else \
-        f'**No other method is better than `{ours}` at the end.**'
+             for peer, lead in report.ahead.items() if lead.ci95[1] < 0]
+    if above:
+        return f'**Better than `{ours}` at the end: {", ".join(above)}.**\n\n'
+    return f'**No published method is clearly better than `{ours}` at the end.**\n\n' if report.ahead else ''
 
 
 def _learning(report: MethodsReport, config: MethodsConfig) -> str:
     """What each method has learned at equal operations, at equal questions and at the end."""
-    ours = report.rows[0]
-    heads = ('method', 'learning rate', f"{ours.name}'s operations", f"{ours.name}'s questions", 'the end',
+    first = report.rows[0]
+    heads = ('method', 'learning rate', f"{first.name}'s operations", f"{first.name}'s questions", 'the end',
              'TMAC', 'questions', *(f'TMAC to {target:g} %' for target in config.targets))
 
     def cells(row: MethodRow) -> list[str]:
-        values = (row.after_macs(ours.total), row.after_questions(float(ours.seen[-1])), float(row.curve[-1]))
+        values = (row.after_macs(float(first.points[-1])), row.after_questions(float(first.seen[-1])),
+                  float(row.curve[-1]))
         reached = [row.macs_to(target) for target in config.targets]
         return [row.name, ', '.join(f'{rate:g}' for rate in dict.fromkeys(row.rates)),
                 *('-' if math.isnan(value) else f'{value:.1f}' for value in values),

@@ -5,12 +5,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import write_file
 from mpnp_ros.options import Options, option
+from mpnp_ros.questions.wording import TYPES
 from mpnp_ros.training.trainer import PARTS
 from mpnp_ros.training.true_objects import OBJECTS
 
@@ -26,8 +28,9 @@ class Task(Options):
     Objects are those of the shipped links: within 30 m and with at least 5 LiDAR points.
     """
 
-    types: tuple[str, ...] = option((), 'types of questions; empty: the benchmark takes those of a study')
-    directions: bool = option(True, 'whether questions name directions')
+    types: tuple[str, ...] = option((), 'types of questions; empty: the benchmark takes those of a study',
+                                    choices=TYPES)
+    directions: bool = option(True, 'whether questions may name directions')
     most_objects: int = option(0, 'maximum number of objects in a frame; 0: any', low=0)
     train: tuple[int, int] = option(
         (0, 220), 'first seed of the scenes to train on, and the seed after the last', low=0)
@@ -38,6 +41,16 @@ class Task(Options):
     turns: int = option(1, 'headings per key frame', low=1)
     per_kind: int = option(6, 'maximum questions of each kind per frame', low=0)
     of_each_type: int = option(10_000, 'maximum training questions of each type', low=0)
+
+    def check(self) -> Iterator[str]:
+        """Faults: parts without scenes, or with scenes of another part."""
+        parts = {'train': self.train, 'curve': self.curve, 'test': self.test}
+        for name, (first, end) in parts.items():
+            if first >= end:
+                yield f'{name} has no scenes from {first} to {end}; give the seed after the last one second'
+        for (name, scenes), (other, others) in combinations(parts.items(), 2):
+            if max(scenes[0], others[0]) < min(scenes[1], others[1]):
+                yield f'{name} and {other} overlap; give their scenes other seeds'
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class MethodPlan(Options):
         {}, 'options of ReaderConfig: links count, and their readers learn first; empty: they do not count')
     part: str = option('all', 'trained part of the links, after the reader', choices=tuple(PARTS))
     batch: int = option(32, 'questions per step', low=1)
-    learning_rate: float = option(1e-3, 'learning rate of aligners', low=1e-30)
+    learning_rate: float = option(1e-3, 'learning rate of aligners and LoRA', low=1e-30)
     gate_learning_rate: float = option(1e-2, 'learning rate of gates', low=1e-30)
     checkpoint_every: int = option(50, 'steps between checkpoints', low=1)
     points: int = option(0, 'points of its curve; 0: those of the benchmark', low=0)
@@ -156,4 +169,5 @@ class Run:
     def load(cls, folder: Path) -> Run:
         """Read the run from a folder."""
         entries = json.loads((folder / RUN).read_bytes())
-        return cls(**{**entries, 'plan': MethodPlan(**entries['plan']), 'rates': tuple(entries['rates'])})
+        return cls(**{**entries, 'plan': MethodPlan(**entries['plan']),
+                      'rates': tuple(entries.get('rates', ()))})

@@ -38,6 +38,7 @@ from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.batches import BatchPlan, PreparedQuestions
 from mpnp_ros.training.budget import ADAMW, measure_macs, peak_memory
+from mpnp_ros.training.checkpoint import link_tensors, restore_links
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import answers_of, evaluate
 from mpnp_ros.training.painted_questions import PaintedDataset
@@ -81,19 +82,14 @@ class MethodTraining:
     """
 
     def __init__(self, run: Run, data: BenchData, lm: LanguageModel) -> None:
-        self.run, self.data, self.lm = run, data, lm
-        self.method = self.begin()
-        self.book = PreparedQuestions(self.method)
-
-    def begin(self) -> Method:
-        """The method with an untrained link; the same for the same seed."""
-        run, data = self.run, self.data
+        self.run, self.data = run, data
         torch.manual_seed(run.seed)
         tokens = data.train.frames[data.train.examples[0].frame][run.modality]
-        method = create_method(run.method, self.lm)
+        method = create_method(run.method, lm)
         counts = counting(CHANNELS) if run.plan.reader else {}
         method.plug(method.new_link(run.modality, tokens.encoder, tokens.width, **counts, **run.plan.link))
-        return blind_method(method) if run.blind else method
+        self.method = blind_method(method) if run.blind else method
+        self.book = PreparedQuestions(self.method)
 
     def work(self, folder: Path, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         """Train within the budget and answer the test; returns the result, or None if stopped."""
@@ -152,18 +148,18 @@ class MethodTraining:
         """
         run, path = self.run, folder / RATES
         losses: list[float] = json.loads(path.read_bytes()) if path.is_file() else []
+        links = self.method.links()
+        initial = link_tensors(links)
         for rate in run.rates[len(losses):]:
-            method = self.begin()
-            if (folder / READER / COST).is_file():
-                method.replace(load_link(folder / READER, lm=self.lm))
             try:
-                report = Trainer(method, self.settings(run.rate_steps, rate), self.book).fit(
+                report = Trainer(self.method, self.settings(run.rate_steps, rate), self.book).fit(
                     self.data.train, cancelled=stopped)
                 if report.stopped == CANCELLED_REPORT:
                     return None
                 losses.append(fmean(report.losses[run.rate_steps // 2:]))
             except TrainingError:  # the loss was not finite
                 losses.append(math.inf)
+            restore_links(links, initial)
             print(f'{run.row}, seed {run.seed}: rate {rate:g} tried, loss {losses[-1]:.3f}', flush=True)
             write_file(path, json.dumps(losses).encode())
         return run.rates[losses.index(min(losses))]

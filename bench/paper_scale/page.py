@@ -108,8 +108,8 @@ Ratios of operations, {depth_model}, {depth_task}, all methods kept what can be 
   tokens in the mean, and 95 % have at most 24 (tokenizer of SmolLM2). Others pay for every row in every
   epoch, ours for the rows of the answer; so the shorter the questions, the smaller the lead.
 - {length_verdict}
-- Most of the lead comes from linking only the rows of the answer: with the paper's reach, all rows linked,
-  ours takes {all_rows_share:.2f} of PromptFuse instead of {share:.2f} at the longest text.
+- Ours links only the rows of the answer. With the paper's reach, all rows linked, it takes
+  {all_rows_share:.2f} of the operations of PromptFuse instead of {share:.2f}, at the longest text.
 
 ## Ratios
 
@@ -207,7 +207,7 @@ def text_of(found: PaperScale) -> str:
         depth=markdown_table(DEPTH_HEADS, depth_cells(found.depths)),
         lengths=markdown_table(*length_table(found.lengths)),
         length_verdict=f'Not reached with {min(found.lengths)} tokens: {"; ".join(beyond)}.' if beyond else
-        f'All limits below hold with {min(found.lengths)} tokens, too.',
+        f'Both limits on operations hold with {min(found.lengths)} tokens and frames of their own, too.',
         share=longest['mPnP / PromptFuse'], all_rows_share=longest['all rows linked / PromptFuse'],
         stored=ours.memory.stored / GIGA,
         claims=markdown_table(CLAIM_HEADS, claim_cells(found.claims[model, task])), others=others,

@@ -60,7 +60,7 @@ NOISE = .01
 SHARE_OF_STEPS, MIN_SECONDS = .85, 1.
 """Share of the remaining time for steps, the rest is for evaluations; and its minimum in seconds."""
 CLEAR = 2
-"""Standard errors by which a comparison with a trusted sensor must raise the accuracy to be kept."""
+"""Multiple of the noise of an accuracy by which a comparison with a trusted sensor must raise it."""
 MIN_HELD_OUT = 50
 """Minimum of held-out questions for offering initial links before training has ended."""
 
@@ -183,7 +183,7 @@ class _Training:
         if report.stopped == 'cancelled':
             return self._result(CANCELLED, 'cancelled; the job can be resumed from its last step', before,
                                 math.nan, report.steps)
-        after = self._accuracy() if paired else self._average(initial, least)
+        after = self._accuracy() if paired else self._average(initial, max(least, before))
         # A sound sensor needs no correction, least of all one that only makes it agree with another sensor.
         gained = after > before + CLEAR * self._noise(before) if paired else after >= before
         if not gained and (paired or after >= required.accuracy):

@@ -162,12 +162,15 @@ def test_half_way_is_not_taken_below_what_was_asked_for(monkeypatch, least, take
 def test_what_training_made_a_little_worse_is_undone(job, experience, camera, tmp_path, monkeypatch):
     """By less than the noise of an accuracy, so it would be offered; the last report names the result."""
     experience(tmp_path / 'buffer')
-    monkeypatch.setattr(job_train._Training, '_average', lambda self, initial, least: .995)
+    asked: list[float] = []
+    monkeypatch.setattr(job_train._Training, '_average',
+                        lambda self, initial, least: asked.append(least) or .995)
     said: list[JobProgress] = []
     result = ran(job(starts=(camera,)), tmp_path / 'job', said)
     assert (result.status, result.start_accuracy, result.accuracy) == (TRAINED, 1., 1.)
     assert_same(result.links['camera'], camera)
     assert said[-1].accuracy == 1.
+    assert asked == [1.], 'the average must not be below the links before if the trained ones are not'
 
 
 def test_a_new_modality_is_tried_without_training(job, experience, camera, tmp_path):

@@ -67,7 +67,7 @@ def test_page_says_what_training_changed(runs, tmp_path):
                  'by +3.0 points, teaching by the camera by +2.0', 'were, by +3.5.',
                  '| LiDAR at night: trained on labels | 61.5 (61.0, 62.0) |',
                  '| camera by day | 58.0 |', 'It was busy.',
-                 '| labelled, seed 0 | 20 | 80 | 70 | 3.00 | 800 | 100 | 150 (n = 320) | 1.50 |',
+                 '| labelled, drive 0 | 20 | 80 | 70 | 3.00 | 800 | 100 | 150 (n = 320) | 1.50 |',
                  '| labelled | night | 50.0 % of 1600 | 100.0 % |'):
         assert text in page
     assert json.loads((tmp_path / 'adaptation.json').read_text())['accuracy']['offline'] == [62.]

@@ -155,6 +155,15 @@ def test_a_task_asks_what_it_describes(tmp_path):
         prepare_data(None, replace(config, task=replace(TASK, types=('comparison',))), tmp_path / 'none')
 
 
+@pytest.mark.parametrize(('wrong', 'said'), [
+    ({'types': ['exist'], 'train': [0, 9], 'test': [8, 12]}, 'train and test overlap'),
+    ({'types': ['exist'], 'curve': [9, 9]}, 'curve has no scenes from 9 to 9'),
+    ({'types': ['exits']}, 'one of exist, count')])
+def test_a_task_that_cannot_be_asked_is_refused(wrong, said):
+    with pytest.raises(OptionError, match=said):
+        MethodsConfig.from_mapping({**RECIPE, 'modality': OBJECTS, 'task': wrong})
+
+
 def test_a_task_is_of_true_objects_and_what_is_no_task_needs_a_study(config, tmp_path, capsys):
     with pytest.raises(OptionError, match='about objects; leave modality lidar out'):
         MethodsConfig.from_mapping({**RECIPE, 'modality': 'lidar', 'task': {'types': ['exist']}})
@@ -206,6 +215,17 @@ def test_a_rate_is_chosen_by_short_trainings_of_the_same_link(training, tmp_path
     assert training(rates=rates).work(tmp_path / 'stopped', stopping_after(9)) is None
     assert len(json.loads((tmp_path / 'stopped/rates.json').read_text())) == 1
     assert training(rates=rates).work(tmp_path / 'stopped', lambda: False)['curve'] == result['curve']
+
+
+@pytest.mark.parametrize(('row', 'method', 'reader'), [('mpnp', 'mpnp', True), (BLIND, 'mpnp', False)])
+def test_trials_of_rates_leave_a_link_as_it_was(training, tmp_path, row, method, reader):
+    """One that counts keeps its reader; the blind have learned constants."""
+    plan = COUNTING if reader else MethodPlan(link=SMALL, batch=4, checkpoint_every=2)
+    for name in ('searched', 'given'):
+        (tmp_path / name).mkdir()
+    searched = training(row, method, plan, (1e-3,)).work(tmp_path / 'searched', lambda: False)
+    given = training(row, method, replace(plan, learning_rate=1e-3)).work(tmp_path / 'given', lambda: False)
+    assert searched['curve'] == given['curve'] and searched['right'] == given['right']
 
 
 def test_the_end_of_the_curve_is_the_whole_cost(training, tmp_path):

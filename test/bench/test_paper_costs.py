@@ -166,7 +166,10 @@ OF_THE_PACKAGE = {
 
 @pytest.mark.parametrize('name', OF_THE_PACKAGE)
 def test_a_step_costs_what_that_of_the_package_costs(name: str, tiny_lm, monkeypatch) -> None:
-    """Within 15 %: the package runs learned prompts once for a batch and the blocks below published links."""
+    """Within 15 %: here learned prompts are rows of every text, there they run once for a batch.
+
+    And here the blocks below published links are read beforehand, there they run in every step.
+    """
     lm, (kind, options) = tiny_lm('opt'), OF_THE_PACKAGE[name]
     monkeypatch.setitem(MODELS, 'package', lm.model.config)
     made = create_method(kind, lm)

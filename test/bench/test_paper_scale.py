@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,6 +71,8 @@ def test_the_page_hides_nothing(found: PaperScale) -> None:
     assert text.count('**no**') == sum(not claim.holds for claim in found.claims['OPT-1.3B', SWITCH.name]) > 0
     assert 'eP-ALM on OPT-1.3B (1.11, 1.088)' in text
     assert 'That part was not run' in text
+    short = replace(found, lengths={72: found.lengths[72]})
+    assert 'Both limits on operations hold with 72 tokens and frames of their own, too.' in text_of(short)
     assert 'Not reached with 20 tokens: frames of their own: mPnP / PromptFuse 0.400 (asked 0.25).' in text
     assert '{' not in text
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, cast
@@ -34,8 +34,8 @@ from mpnp_ros.tokens import NO_SOURCE
 VERSION = 1  # goes up whenever `ground_inputs` gives other values for the same images
 WHITE = 255
 KEPT = 6
-"""Images of each camera whose features are kept: those of the last second, one of which will be an earlier
-one."""
+"""Images of each camera whose features are kept: one is looked at again half a second later, after at most
+five others where a frame takes a tenth of a second."""
 Look = tuple[Tensor, tuple[int, int]]
 """What is seen in a view, and the width and height of its image."""
 SHAPING = 'height', 'width', 'top', 'bottom', 'camera_height'
@@ -57,7 +57,7 @@ class CameraGroundEncoder(ObjectEncoder):
         shaping = CameraConfig(**{name: self.config[name] for name in SHAPING})
         self.fingerprint = shaping.fingerprint(
             self.modality, f'{manifest.sha256} {list(manifest.calibration)}', VERSION)
-        self._kept: OrderedDict[bytes, Look] = OrderedDict()
+        self._kept: defaultdict[str, OrderedDict[bytes, Look]] = defaultdict(OrderedDict)
 
     def detect(self, frame: CameraFrame) -> Detections:
         """Return the objects around the robot; raises ImageError naming the view at fault."""
@@ -70,8 +70,6 @@ class CameraGroundEncoder(ObjectEncoder):
             before = torch.cat([torch.zeros_like(seen.now[0]) if each is None else each
                                 for each in seen.before])[None]
             maps = network.maps(now, places, before, earlier, torch.tensor([float(seen.known)]))
-        while len(self._kept) > KEPT * len(frame.views):
-            self._kept.popitem(last=False)
         found = find(maps[0])
         return detections_of(
             found, self.head.manifest, network.ranges * LENGTH, looked=sectors_seen(seen.cameras),
@@ -79,20 +77,21 @@ class CameraGroundEncoder(ObjectEncoder):
             source_index=_viewed_by(found.position, seen.cameras),
             stamp_ns=min(view.stamp_ns for view in frame.views), frame_id=frame.frame_id)
 
-
     def look(self, view: CameraView) -> Look:
         """Return the features [rows * columns, width] of a view; an image that came before is not read again.
 
         Raises ImageError naming the view.
         """
-        key = _digest(view.image)
-        if key in self._kept:
-            self._kept.move_to_end(key)
+        kept, key = self._kept[view.name], _digest(view.image)
+        if key in kept:
+            kept.move_to_end(key)
         else:
             image, size = load_view(view, self.config)
             pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / WHITE
-            self._kept[key] = self.network.features(pixels)[0], size
-        return self._kept[key]
+            kept[key] = self.network.features(pixels)[0], size
+            if len(kept) > KEPT:
+                kept.popitem(last=False)
+        return kept[key]
 
 
 def _digest(image: np.ndarray | bytes | ImageFile) -> bytes:

@@ -122,7 +122,7 @@ class CameraGroundInput:
 
         def look(view: CameraView) -> tuple[torch.Tensor, tuple[int, int]]:
             image, size = load_view(view, self._config)
-            return torch.from_numpy(image), size
+            return torch.tensor(image), size
 
         seen = ground_inputs(camera_frame(frame), look, self._config, shape)
         before = [torch.zeros_like(seen.now[0]) if each is None else each for each in seen.before]

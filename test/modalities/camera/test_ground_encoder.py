@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mpnp_ros.errors import ImageError, WeightsError
-from mpnp_ros.modalities.camera import ground_encoder
+from mpnp_ros.modalities.camera import ground_encoder, registration
 from mpnp_ros.modalities.camera.calibration import facing
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.ground_encoder import KEPT, CameraGroundEncoder
@@ -133,7 +133,20 @@ def test_an_image_that_has_come_before_is_not_read_again(encoder: CameraGroundEn
 def test_of_images_long_ago_nothing_is_kept(encoder: CameraGroundEncoder) -> None:
     for seed in range(20):
         encoder.encode(CameraFrame((view('cam', 0., seed),)))
-    assert len(encoder._kept) == KEPT
+    assert len(encoder._kept['cam']) == KEPT
+
+
+def test_training_sees_the_same_images_and_places(encoder: CameraGroundEncoder, frame: CameraFrame,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros stand for an earlier image that is not there."""
+    some = CameraFrame((replace(frame.views[0], earlier=None), *frame.views[1:]))
+    monkeypatch.setattr(registration, 'camera_frame', lambda key_frame: some)
+    inputs = registration.CameraGroundInput().read(None)
+    assert inputs['images'].shape == (2, 5, 216, 640, 3) and inputs['known'] == 1
+    assert not inputs['images'][1, 0].any() and inputs['images'][1, 1].any()
+    image, _ = load_view(frame.views[2], registration.CameraGroundInput()._config)
+    np.testing.assert_array_equal(inputs['images'][0, 2], image)
+    assert (inputs['earlier_rows'] < 5 * 54 * 160).any() and (inputs['rows'] < 5 * 54 * 160).any()
 
 
 def test_the_registry_builds_it_by_the_form_of_the_head(head: Head, tmp_path: Path) -> None:
