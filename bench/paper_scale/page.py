@@ -260,7 +260,7 @@ def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
     """Draw bars of operations and of memory, one for each method and way."""
     figure = new_figure(15, 6.8, dpi=100)
     left, right = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=.215, right=.985, top=.86, bottom=.085, wspace=.05)
+    figure.subplots_adjust(left=.235, right=.985, top=.86, bottom=.085, wspace=.05)
     figure.text(.012, .95, f'Adapting at the size of {title}: everything counted', fontsize=14, color=INK)
     places: list[float] = []  # bars of one method are close together
     for number, cost in enumerate(costs):
