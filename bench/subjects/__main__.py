@@ -59,8 +59,8 @@ that are the same as with the one link alone.
 
 ## Who answers
 
-Percent of texts that each reader says it can answer, {texts} of each kind. A reader that says no has no say
-while another one says yes; if none does, the answer is `UNKNOWN` (last column). The border of the reader of
+Percent of texts that each reader says it can answer, {texts} of each kind. Of those that say yes the surest
+has the say; if none does, the answer is `UNKNOWN` (last column). The border of the reader of
 objects was set by other texts in held-out words, all of which it claims. Own words are those of
 people, written before the training. Some texts close to own motion or sounds, such as "Is anyone behind
 us?", are questions about objects. Two of the questions beyond all are about a bump and a siren.

@@ -54,8 +54,9 @@ class LatentConnections(Connections):
         without tokens, add nothing; a link on soft tokens always adds its part.  question: needed by links
         with question pooling.  evidence: filled in by links that count.
 
-        A reader has no say in a question that it says it cannot answer while another one can: its links are
-        then as if not plugged.
+        A question is about one subject.  If any reader says that it can answer it, those that cannot have no
+        say, nor those of another subject than the surest, which count other channels: their links are then as
+        if not plugged.
         """
         parts: dict[int, list[BlockPrefix]] = {}
         for modality, link in self._links.items():
@@ -123,18 +124,23 @@ class LatentConnections(Connections):
         """
         if len(readers) < 2 or question is None:
             return [(None, None)] * len(readers)
-        probes, able = [], []
+        probes, odds = [], []
         for group in readers:
             pooling = group[0][0].pooling
             assert isinstance(pooling, CountingPooling)
             asked = pooling.asked(question, group[0][0].config.question_block)
             with torch.no_grad():
                 there = [(link.columns(batch) > -torch.inf).any(0) for link, batch in group]
-                able.append((pooling.can_answer(asked.detach()) > 0)
-                            & torch.stack(torch.broadcast_tensors(*there)).any(0))
+                sees = torch.stack(torch.broadcast_tensors(*there)).any(0)
+                odds.append(pooling.can_answer(asked.detach()).where(sees, -torch.inf))
             probes.append(asked)
-        any_able = torch.stack(able).any(0)
-        return [(asked, ~own & any_able) for asked, own in zip(probes, able, strict=True)]
+        subjects: dict[tuple[str, ...], list[torch.Tensor]] = {}
+        for group, own in zip(readers, odds, strict=True):
+            subjects.setdefault(group[0][0].config.channels, []).append(own)
+        best = {channels: torch.stack(several).amax(0) for channels, several in subjects.items()}
+        surest = torch.stack(list(best.values())).amax(0)
+        return [(asked, (surest > 0) & ((own <= 0) | (best[group[0][0].config.channels] < surest)))
+                for group, asked, own in zip(readers, probes, odds, strict=True)]
 
     def _fused(self, group: LinksOfReader, question: QuestionStates | None, evidence: Evidence | None,
                asked: torch.Tensor | None = None, silent: torch.Tensor | None = None,

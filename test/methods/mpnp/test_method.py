@@ -1,4 +1,4 @@
-"""Readers of several subjects beside each other: one that cannot answer has no say, if another one can."""
+"""Readers of several subjects beside each other: of those that can answer, the surest has the say."""
 from __future__ import annotations
 
 import pytest
@@ -56,8 +56,21 @@ def test_where_none_can_answer_it_is_unknown_and_all_are_used(method, tokens):
     assert reply.used == method.answering(asked, tokens) == ('camera', 'imu') and reply.answerable < .1
     set_able(method, camera=3., imu=4.)
     both = method.answer(asked, tokens)
-    assert both.used == ('camera', 'imu') and both.answerable > .9
+    assert both.used == ('camera', 'imu') and both.answerable > .9, 'of the same subject'
     assert both.probabilities == pytest.approx(reply.probabilities, abs=1e-6)
+
+
+def test_of_two_subjects_the_surest_answers(tiny_lm, new_link, tokens):
+    method = create_method('mpnp', tiny_lm('llama'))
+    for seed, (name, channels) in enumerate((('camera', 'abcdef'), ('imu', 'ghijkl'))):
+        method.plug(new_link(method.lm, name, seed, pooling='counting', encoder='encoder',
+                             channels=tuple(channels)))
+    set_able(method, camera=1., imu=4.)
+    asked = method.prepare(QUESTIONS[0], CHOICES)
+    assert method.answer(asked, tokens).used == method.answering(asked, tokens) == ('imu',)
+    set_able(method, camera=5., imu=4.)
+    assert method.answer(asked, tokens).used == ('camera',)
+    assert method.answer(asked, {'imu': tokens['imu']}).used == ('imu',), 'the surest sees nothing'
 
 
 def test_one_that_could_answer_but_has_no_tokens_silences_nobody(method, tokens):
