@@ -70,7 +70,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_the_same(job, undisturbed, t
     result = watched.result()
     assert result.status == TRAINED
     assert_same(result, undisturbed)
-    assert watched.steps[-30:] == list(range(11, 41)), 'it went on from the checkpoint of step 10'
+    assert watched.steps[-31:] == [*range(11, 41), 40], 'on from step 10; the last report has the result'
     assert watched.steps[:13] == list(range(1, 14))
     assert watched.process.pid is None
     assert watched.niceness == {min(19, os.getpriority(os.PRIO_PROCESS, 0) + spec.niceness)}
@@ -90,7 +90,7 @@ def test_a_cancelled_job_ends_within_a_step_and_goes_on_later(job, undisturbed, 
     assert not (tmp_path / 'job' / RESULT).exists()
     went_on = Watched(tmp_path / 'job')
     assert_same(went_on.result(), undisturbed)
-    assert went_on.steps == list(range(watched.steps[-1] + 1, 41))
+    assert went_on.steps == [*range(watched.steps[-1] + 1, 41), 40], 'the last report has the result'
 
 
 @pytest.mark.timeout(300)
