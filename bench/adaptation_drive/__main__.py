@@ -16,14 +16,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.common.accuracy import percent, right_answers
 from bench.common.program import add_work_options, program_parser
 from bench.common.timing import machine_text
-from bench.study.study import RECIPE, Study, StudyConfig, TestSet
+from bench.study.study import RECIPE, Study, StudyConfig
 from mpnp_ros.cli.node_processes import own_domain
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.files import write_file
@@ -32,10 +31,11 @@ from mpnp_ros.methods.link_store import LinkStore, StoredLink, shipped_links
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.balance import Majority
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.training.evaluation import answers_of
 from mpnp_ros.training.recipe import counting_options
 from mpnp_ros.training.true_objects import OBJECTS
-from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, PHASES, SCOPE, Drive, count_majority, drive_through
+from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, PHASES, Drive, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.robot import LiveVehicle
 from mpnp_world.demo.screen import make_view
@@ -59,18 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help='questions of each drive, about, besides those until links are adapted')
     options = parser.parse_args(arguments)
     own_domain()
-    majority = count_majority(SCOPE, QUESTIONS_A_KIND)
-    seeds = options.seeds or SEEDS
+    majority = count_majority(NEARBY, QUESTIONS_A_KIND)
+    seeds, begun = options.seeds or SEEDS, [shipped_links()[name] for name in BEGUN]
     for seed in seeds:
         for supervision in options.supervision:
             run = options.work / f'{supervision}-{seed}'
-            begun = [shipped_links()[name] for name in BEGUN]
             if not is_driven(run, begun):
                 drive_once(seed, supervision, options.questions, run, majority, begun)
     found = [json.loads((options.work / f'{supervision}-{seed}' / 'drive.json').read_bytes())
              for supervision in options.supervision for seed in seeds]
     held = HeldOutEvaluation(options.study, options.work)
-    page = write_report(found, held, options.output, machine_text(), len(held.test.examples),
+    page = write_report(found, held, options.output, machine_text(), len(held.study.test.examples),
                         options.note)
     print(f'wrote {page}')
     return 0
@@ -115,11 +114,6 @@ class HeldOutEvaluation:
         self.study = Study(StudyConfig.load(RECIPE), folder, encoders)
         self.work = work
 
-    @cached_property
-    def test(self) -> TestSet:
-        """Questions and tokens of the held-out scenes."""
-        return self.study.test
-
     def shipped(self, modality: str, light: str) -> float:
         """The accuracy with the shipped links to one modality, in one light."""
         return self._percent(shipped_links()[modality].path, modality, light)
@@ -135,9 +129,9 @@ class HeldOutEvaluation:
     def _percent(self, link: Path, modality: str, light: str) -> float:
         method = create_method('mpnp', self.study.lm)
         method.plug(load_link(link, lm=self.study.lm))
-        examples = self.test.examples
-        answers = answers_of(method, examples, self.study.book, self.test.see(light, (modality,)))
-        return percent(right_answers(examples, answers))
+        test = self.study.test
+        answers = answers_of(method, test.examples, self.study.book, test.see(light, (modality,)))
+        return percent(right_answers(test.examples, answers))
 
 
 def as_dict(drive: Drive, seed: int, supervision: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Compare all methods of connecting a sensor to the language model on the embedded driving world.
 
     python -m bench.methods --study study --work methods --output docs/results
-    python -m bench.methods --work easy --config bench/methods/methods_easy.yaml
+    python -m bench.methods --work methods_easy --config bench/methods/methods_easy.yaml
 
 The sensor is true objects, or a LiDAR at night as in the paper's runtime switch (--config
 bench/methods/methods_lidar.yaml). Links are untrained at first. All methods train on the same tokens and

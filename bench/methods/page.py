@@ -141,13 +141,15 @@ def results_table(report: MethodsReport) -> Table:
 def text_of(report: MethodsReport, config: MethodsConfig) -> str:
     """The page as Markdown."""
     first, failed = report.rows[0], '\n'.join(f'- {name}: {why}' for name, why in report.failed.items())
-    scenario = OBJECTS_ALONE if config.modality == OBJECTS else \
-        SENSOR.format(light=config.light, modality=config.modality)
     if (task := config.task).types:
         scenario = TASK.format(
             types=', '.join(task.types), directions='also with' if task.directions else 'without',
             objects=f'at most {task.most_objects}' if task.most_objects else 'any number of',
             asked=report.training_questions)
+    elif config.modality == OBJECTS:
+        scenario = OBJECTS_ALONE
+    else:
+        scenario = SENSOR.format(light=config.light, modality=config.modality)
     costs = markdown_table(('TMAC', *COSTS), ([row.name, *(f'{row.macs[part] / TERA:.3f}' for part in COSTS)]
                                               for row in report.rows))
     return PAGE.format(

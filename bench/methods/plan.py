@@ -5,10 +5,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bench.study.study import overlaps
 from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import write_file
 from mpnp_ros.options import Options, option
@@ -44,13 +44,12 @@ class Task(Options):
 
     def check(self) -> Iterator[str]:
         """Faults: parts without scenes, or with scenes of another part."""
-        parts = {'train': self.train, 'curve': self.curve, 'test': self.test}
-        for name, (first, end) in parts.items():
-            if first >= end:
-                yield f'{name} has no scenes from {first} to {end}; give the seed after the last one second'
-        for (name, scenes), (other, others) in combinations(parts.items(), 2):
-            if max(scenes[0], others[0]) < min(scenes[1], others[1]):
-                yield f'{name} and {other} overlap; give their scenes other seeds'
+        parts = {'train': range(*self.train), 'curve': range(*self.curve), 'test': range(*self.test)}
+        for name, seeds in parts.items():
+            if not seeds:
+                yield (f'{name} has no scenes from {seeds.start} to {seeds.stop}; '
+                       'give the seed after the last one second')
+        yield from overlaps(parts)
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,15 @@ class StudyConfig(Options):
 
     def check(self) -> Iterator[str]:
         """Faults: scenes that are in two parts."""
-        ranges = sorted(self.splits.items(), key=lambda part: part[1].start)
-        for (first, seeds), (second, others) in zip(ranges, ranges[1:], strict=False):
-            if seeds.stop > others.start:
-                yield f'{first} and {second} overlap; give their scenes other seeds'
+        yield from overlaps(self.splits)
+
+
+def overlaps(parts: Mapping[str, range]) -> Iterator[str]:
+    """Faults of parts of a benchmark, by name with the seeds of their scenes: scenes that are in two."""
+    ordered = sorted(parts.items(), key=lambda part: part[1].start)
+    for (first, seeds), (second, others) in zip(ordered, ordered[1:], strict=False):
+        if seeds.stop > others.start:
+            yield f'{first} and {second} overlap; give their scenes other seeds'
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,8 +116,7 @@ def review(recording: Recording, limit: int, ask: Callable[[str], str]) -> None:
 
     limit: number of answers; 0: all.  ask: shows a prompt and returns a line; EOFError quits.
     """
-    answers = recording.to_review()
-    answers = answers[:limit] if limit else answers
+    answers = recording.to_review()[:limit or None]
     for place, answer in enumerate(answers, 1):
         print(f'\n{place} of {len(answers)}: {described(answer)}')
         for path, later in recording.pictures(answer.stamp_ns):

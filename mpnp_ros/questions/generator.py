@@ -48,6 +48,8 @@ class Scope:
 
 
 EVERYTHING = Scope()
+NEARBY = Scope(max_distance=30., min_points=5, anchors=False)
+"""Of the questions that the shipped links learned: within 30 m, as seen from the vehicle."""
 
 
 @dataclass(frozen=True)

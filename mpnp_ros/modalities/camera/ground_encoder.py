@@ -66,9 +66,7 @@ class CameraGroundEncoder(ObjectEncoder):
             seen = ground_inputs(frame, self.look, self.config, network.shape, network.azimuths,
                                  network.ranges)
             places, earlier = (Places(*(each[None] for each in both)) for both in (seen.places, seen.earlier))
-            now = torch.cat(seen.now)[None]
-            before = torch.cat([torch.zeros_like(seen.now[0]) if each is None else each
-                                for each in seen.before])[None]
+            now, before = (torch.cat(each)[None] for each in (seen.now, seen.before))
             maps = network.maps(now, places, before, earlier, torch.tensor([float(seen.known)]))
         found = find(maps[0])
         return detections_of(
@@ -96,23 +94,28 @@ class CameraGroundEncoder(ObjectEncoder):
 
 def _digest(image: np.ndarray | bytes | ImageFile) -> bytes:
     """A key of the content of an image."""
+    digest = hashlib.blake2b(digest_size=16)
     if isinstance(image, np.ndarray):
-        about, data = str(image.shape), image.tobytes()
+        digest.update(f'{image.shape} '.encode())
+        digest.update(np.ascontiguousarray(image).data)
+    elif isinstance(image, ImageFile):
+        digest.update(f'{image.pixels} '.encode())
+        digest.update(image.data)
     else:
-        about, data = (image.pixels, image.data) if isinstance(image, ImageFile) else ('', image)
-    return hashlib.blake2b(about.encode() + b'\0' + data, digest_size=16).digest()
+        digest.update(image)
+    return digest.digest()
 
 
 class GroundInputs(NamedTuple):
     """A frame as the network takes it.
 
-    now, before: what was looked at in each view; None for an earlier view that is not there.  places,
-    earlier: where the cells of the grid appear in them.  known: whether there is any earlier view.  cameras:
-    of the present views.
+    now, before: what was looked at in each view; 0 for an earlier view that is not there.  places, earlier:
+    where the cells of the grid appear in them.  known: whether there is any earlier view.  cameras: of the
+    present views.
     """
 
     now: tuple[Tensor, ...]
-    before: tuple[Tensor | None, ...]
+    before: tuple[Tensor, ...]
     places: Places
     earlier: Places
     known: bool
@@ -130,13 +133,13 @@ def ground_inputs(frame: CameraFrame, look: Callable[[CameraView], Look], config
         raise ImageError('the camera frame has no views; a set must hold at least one image')
     now: list[Tensor] = []
     cameras: list[Camera] = []
-    before: list[Tensor | None] = []
+    before: list[Tensor] = []
     earlier: list[Camera | None] = []
     for view in frame.views:
         seen, size = look(view)
         now.append(seen)
         cameras.append(calibrated(view, size, config))
-        before.append(None)
+        before.append(torch.zeros_like(seen))
         earlier.append(None)
         if view.earlier is not None:
             with suppress(ImageError):  # it was rejected when it came; the present view is judged by itself

@@ -116,17 +116,16 @@ class CameraGroundInput:
         """Return images uint8 [2, V, height, width, 3], and places as of the network's arguments."""
         import torch
 
-        from mpnp_ros.modalities.camera.ground_encoder import ground_inputs
+        from mpnp_ros.modalities.camera.ground_encoder import Look, ground_inputs
         from mpnp_ros.modalities.camera.ground_network import STRIDE
         shape = self._config.height // STRIDE, self._config.width // STRIDE
 
-        def look(view: CameraView) -> tuple[torch.Tensor, tuple[int, int]]:
+        def look(view: CameraView) -> Look:
             image, size = load_view(view, self._config)
             return torch.tensor(image), size
 
         seen = ground_inputs(camera_frame(frame), look, self._config, shape)
-        before = [torch.zeros_like(seen.now[0]) if each is None else each for each in seen.before]
-        return {'images': torch.stack([torch.stack(seen.now), torch.stack(before)]),
+        return {'images': torch.stack([torch.stack(seen.now), torch.stack(seen.before)]),
                 'rows': seen.places.rows.int(), 'parts': seen.places.parts.half(),
                 'earlier_rows': seen.earlier.rows.int(), 'earlier_parts': seen.earlier.parts.half(),
                 'known': torch.tensor(float(seen.known))}
