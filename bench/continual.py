@@ -33,7 +33,7 @@ from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import Encoder, create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import evaluate
@@ -45,7 +45,6 @@ from mpnp_world.dataset.generate import Recipe, generate, scene_identities
 SENSORS = ('camera', 'lidar', 'radar')
 ADDED = ('lidar', 'radar')
 TRAIN, TEST = range(60_000, 60_032), range(61_000, 61_016)
-SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
 OF_EACH_TYPE = {'train': 2400, 'test': 250}
 RECIPE = Recipe(8, 3.0, sensors=SENSORS, sweeps=SENSORS, sweep_rate=2.)
 """Key frames of a scene, seconds between them, and sensors with a sweep half a second before."""
@@ -123,7 +122,7 @@ class Continual:
         root = NuScenes(generate(self.work / name, scene_identities(seeds, ('day',), ('clear',)), RECIPE,
                                  workers=2))
         encoders: list[Encoder] = list(self.encoders.values())
-        dataset = key_frame_dataset(root, encoders, turns, 0, scope=SCOPE, per_kind=20)
+        dataset = key_frame_dataset(root, encoders, turns, 0, scope=NEARBY, per_kind=20)
         return dataset.evened(OF_EACH_TYPE[name], 0)
 
     @staticmethod

@@ -31,7 +31,7 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.phrasing import Meaning, say
 from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
@@ -48,7 +48,6 @@ from mpnp_ros.training.painted_questions import PaintedDataset, painted_question
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames
 
-SCOPE = Scope(30., 5, anchors=False)
 SEEDS = range(40_000, 40_040)
 SURE = 0.6
 AWAY = math.radians(120)
@@ -94,7 +93,7 @@ def real(method: Method, book: PreparedQuestions, encoder: str, given: argparse.
     """Accuracies on all key frames of a root, by view."""
     root = NuScenes(given.root)
     frames = [frame for scene in root.scenes for frame in root.key_frames(scene['name'])]
-    data = question_dataset(frames, [TrueObjects(SCOPE)], given.turns, scope=SCOPE)
+    data = question_dataset(frames, [TrueObjects(NEARBY)], given.turns, scope=NEARBY)
     everything, data = data.examples, data.evened(given.of_each_type)
     print(f'{len(data.examples)} questions about {len(data.frames)} frames with '
           f'{np.mean([frame[OBJECTS].values.sum() for frame in data.frames.values()]):.1f} things each')
@@ -112,7 +111,7 @@ def painted(method: Method, book: PreparedQuestions, encoder: str,
     base = list(object_key_frames(SEEDS, 6, 4., progress=False))
     rows: dict[str, Rows] = {}
     for place, doubt in enumerate(DOUBTS):
-        painter = Painter(base, SCOPE, 100 + place)
+        painter = Painter(base, NEARBY, 100 + place)
         data = painted_questions((painter.paint(index, doubt, whole=True) for index in range(given.frames)),
                                  place, of_each_type=given.of_each_type, free=0.)
         said = [data.meanings[example.question] for example in data.dataset.examples]
@@ -126,7 +125,7 @@ def painted(method: Method, book: PreparedQuestions, encoder: str,
             rows |= words_of_people(method, given.own_words, given.beyond, seen)
     if method.links()[OBJECTS].doubt is None:  # links that pool by the question have no temperature
         return rows
-    painter = Painter(base, SCOPE, 100 + len(DOUBTS))
+    painter = Painter(base, NEARBY, 100 + len(DOUBTS))
     data = painted_questions(map(painter.paint, range(given.calibration)), len(DOUBTS),
                              of_each_type=given.calibration, free=0.)
     return rows | {'calibration error': calibration(method, book, encoder, data.dataset)}

@@ -33,7 +33,7 @@ from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.link import LatentLink, Worth
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
@@ -46,7 +46,6 @@ from mpnp_ros.training.trainer import Trainer, TrainerConfig
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames
 
-SCOPE = Scope(30., 5, anchors=False)
 LIVED, ELSEWHERE = range(41_000, 41_020), range(42_000, 42_024)
 """Scenes of the adaptation, and scenes of the test."""
 CATEGORY = np.array([category for category, _ in CHANNELS])
@@ -205,7 +204,7 @@ class Measuring:
 
     def _asked(self, scenes: range, turns: int, of_each_type: int) -> TokenDataset:
         frames = object_key_frames(scenes, 8, 3., progress=False)
-        data = question_dataset(frames, [TrueObjects(SCOPE)], turns, scope=SCOPE).evened(of_each_type)
+        data = question_dataset(frames, [TrueObjects(NEARBY)], turns, scope=NEARBY).evened(of_each_type)
         encoder = self.link.config.encoder
         return replace(data, frames={key: {OBJECTS: replace(frame[OBJECTS], encoder=encoder)}
                                      for key, frame in data.frames.items()})

@@ -32,7 +32,7 @@ from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import Encoder, create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.past import past_question
 from mpnp_ros.questions.phrasing import Meaning, say
 from mpnp_ros.questions.rule import rule_answer
@@ -47,7 +47,6 @@ from mpnp_ros.tokens import SECOND, ModalityTokens
 from mpnp_ros.training.key_frames import encode
 from mpnp_ros.training.true_objects import TrueObjects
 
-SCOPE = Scope(30., 5, anchors=False)
 REACHES = (10., 20.)
 CHOICES = ('no', 'yes')
 SETTINGS = {'begin 0.5, end 0.5, no hold': Condition(('yes',), 0.5, 0.5),
@@ -193,7 +192,7 @@ class WatchedDrive:
 
 def drives(root: NuScenes, encoder: Encoder) -> Iterator[WatchedDrive]:
     """Yield the scenes of a root, encoded."""
-    truth = TrueObjects(SCOPE)
+    truth = TrueObjects(NEARBY)
     with progress('encoding', 'scene') as show:
         for number, scene in enumerate(root.scenes):
             show(number, len(root.scenes))

@@ -18,13 +18,11 @@ from mpnp_ros.bags.labels import PERSON, Label
 from mpnp_ros.cli.recording import RecordedAnswer, Recording
 from mpnp_ros.files import write_file
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import SceneFacts, Scope, objects_of
+from mpnp_ros.questions.generator import NEARBY, SceneFacts, objects_of
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.wording import TEMPLATES
 from mpnp_ros.tokens import SECOND
 
-SCOPE = Scope(30., 5, anchors=False)
-"""What the shipped links count: objects within 30 m with 5 LiDAR points."""
 WINDOW = .15
 """Seconds between the oldest image of a set and its key frame, at most."""
 
@@ -62,8 +60,8 @@ def true_labels(answers: Iterable[RecordedAnswer], frames: Sequence[KeyFrame]) -
 
 def true_answers(frame: KeyFrame) -> dict[str, str]:
     """Return the answer to every question about a key frame, in every wording."""
-    return {template.format(**fact.slots): fact.answer for fact in SceneFacts(objects_of(frame, SCOPE), False)
-            for template in TEMPLATES[fact.kind]}
+    return {template.format(**fact.slots): fact.answer
+            for fact in SceneFacts(objects_of(frame, NEARBY), False) for template in TEMPLATES[fact.kind]}
 
 
 if __name__ == '__main__':

@@ -49,7 +49,7 @@ from mpnp_ros.methods.mpnp.link import LatentLink, fuse
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
@@ -69,7 +69,7 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     'camera': ('camera',), 'LiDAR': ('lidar',), 'camera + LiDAR': ('camera', 'lidar')}
 TEACHERS = {'camera': 'lidar', 'LiDAR': 'camera'}
 """The modality that teaches the modality of a way without labels."""
-SCOPE, HEADINGS = Scope(30., 5, anchors=False), 6
+HEADINGS = 6
 LATER, ELSEWHERE = 'second half', 'other scene'
 LASTING = 40.
 """Seconds over which the moments of the first half are spread in the replay buffer.
@@ -148,7 +148,7 @@ def read_scenes(root: Path, other: Path, tested: int) -> RealScenes:
         return [frame for scene in tables.scenes for frame in tables.key_frames(scene['name'])]
 
     def asked(frames: Sequence[KeyFrame]) -> TokenDataset:
-        return question_dataset(frames, encoders, HEADINGS, per_kind=2000, scope=SCOPE)
+        return question_dataset(frames, encoders, HEADINGS, per_kind=2000, scope=NEARBY)
 
     drive = frames_of(root)
     if len(drive) < 2:

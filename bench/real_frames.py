@@ -39,7 +39,7 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
@@ -51,9 +51,8 @@ from mpnp_ros.training.evaluation import answers_of, bootstrap, majority_answers
 from mpnp_ros.training.key_frames import heading_of, question_dataset, sample_of, turn_tokens
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
-SCOPE = Scope(30., 5, anchors=False)
 HEADINGS = 6
-ENCODER = TrueObjects(SCOPE).fingerprint
+ENCODER = TrueObjects(NEARBY).fingerprint
 """What the shipped links to object counts read."""
 TYPES = ('exist', 'count', 'object', 'status', 'comparison')
 BY_CAMERA, BY_LIDAR = 'camera', 'LiDAR in boxes'
@@ -118,13 +117,13 @@ def measure(root: Path, encoder: CameraDetectionEncoder, answering: LinkAnswers 
             frames.append(moment.key_frame)
             for way, detections in found.items():
                 views[way][moment.key_frame.token] = detection_tokens(detections, OBJECTS, ENCODER,
-                                                                      SCOPE.max_distance)
+                                                                      NEARBY.max_distance)
                 matches = match(detections, moment.key_frame.objects, cameras)
-                tallies[way].add(matches, SCOPE)
+                tallies[way].add(matches, NEARBY)
                 if way in moved:
-                    moved[way].add(matches, SCOPE.max_distance)
+                    moved[way].add(matches, NEARBY.max_distance)
     torch.set_num_threads(threads)
-    dataset = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=2000, scope=SCOPE)
+    dataset = question_dataset(frames, [TrueObjects(NEARBY)], HEADINGS, per_kind=2000, scope=NEARBY)
     return {
         'frames': len(frames), 'streets': len(tables.scenes), 'questions': len(dataset.examples),
         'cpu_seconds': float(np.median(spent)), 'encoder': encoder.fingerprint,
@@ -148,14 +147,14 @@ class DriveMotion:
         if moment.cloud is not None:
             clusters = self._clusters.follow(clusters_of(moment.cloud), moment.stamp_ns, moment.ego)
             if cameras:
-                made[BY_LIDAR] = encoder.lift(moment.images, seen, cameras, clusters, SCOPE.min_points)
+                made[BY_LIDAR] = encoder.lift(moment.images, seen, cameras, clusters, NEARBY.min_points)
         for way in list(made):
             made[WITH_MOTION[way]] = self._boxes[way].follow(made[way], moment.ego)
         return made
 
 
 def with_lidar(frame: KeyFrame, encoder: CameraDetectionEncoder, seen: tuple[CategoryBoxes, ...],
-               min_points: int = SCOPE.min_points) -> Detections:
+               min_points: int = NEARBY.min_points) -> Detections:
     """Return the objects of a key frame with distances from its sweep, of boxes with so many points.
 
     Cameras are moved by the way of the vehicle between their stamps and that of the sweep.
@@ -286,12 +285,12 @@ def text_of(root: str, runs: dict[str, dict[str, Any]]) -> str:
             if 'objects' not in found:
                 continue
             lines += ['', f'Found by {detector}, {way}: found of those in an image (of the right category), '
-                          f'and true ones of what is said to be within {SCOPE.max_distance:g} m (expected '
+                          f'and true ones of what is said to be within {NEARBY.max_distance:g} m (expected '
                           'by the probabilities).', '',
                       '| category | ' + ' | '.join(spans) + ' | true of said |', '|---|' + '---|' * 4]
             lines += [f'| {row["category"]} | ' + ' | '.join(row[span] for span in spans)
                       + f' | {row["true of said"]} |' for row in found['rows']]
-            lines += ['', f'Distance of {found["objects"]} objects within {SCOPE.max_distance:g} m, '
+            lines += ['', f'Distance of {found["objects"]} objects within {NEARBY.max_distance:g} m, '
                           f'logarithm of the ratio: median {found["distance_median"]:.3f}, '
                           f'90 % {found["distance_90"]:.3f}, bias '
                           f'{found["distance_bias"]:+.3f}.  Direction: median '

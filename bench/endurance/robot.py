@@ -19,7 +19,7 @@ from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
 from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.node_names import ADAPTATION, FUSION
-from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_questions
+from mpnp_ros.questions.generator import NEARBY, LabelledQuestion, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.supervisor import RestartPolicy, Supervisor
 from mpnp_ros.tokens import ModalityTokens
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 CAMERA, LIDAR, OBJECTS = 'camera', 'lidar', 'objects'
-SCOPE = Scope(30., 5, anchors=False)
 SEED, SCENES, FRAMES, QUESTIONS_A_KIND = 41_000, 2, 3, 12
 TOKENS_PERIOD, ASKING_PERIOD, ON_THEIR_WAY = .25, .3, 3
 TRIED, TRAINED = 250, 2400
@@ -59,8 +58,8 @@ class ObjectSnapshot:
 def object_snapshots() -> list[ObjectSnapshot]:
     """Snapshots of the embedded world, without rendering."""
     frames = object_key_frames(range(SEED, SEED + SCENES), FRAMES, workers=1, progress=False)
-    return [ObjectSnapshot(sector_targets(frame, SCOPE).counts(),
-                           scene_questions(frame, 0, QUESTIONS_A_KIND, SCOPE)) for frame in frames]
+    return [ObjectSnapshot(sector_targets(frame, NEARBY).counts(),
+                           scene_questions(frame, 0, QUESTIONS_A_KIND, NEARBY)) for frame in frames]
 
 
 class Nodes:

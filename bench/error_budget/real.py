@@ -6,22 +6,14 @@ from pathlib import Path
 
 from bench.error_budget.measure import EncoderView
 from bench.error_budget.parts import SeenFrame, seen_by_detector
-from bench.real_frames import (
-    BY_CAMERA,
-    BY_LIDAR,
-    ENCODER,
-    HEADINGS,
-    SCOPE,
-    WITH_MOTION,
-    DriveMotion,
-    with_lidar,
-)
+from bench.real_frames import BY_CAMERA, BY_LIDAR, ENCODER, HEADINGS, WITH_MOTION, DriveMotion, with_lidar
 from bench.real_matching import Matches, match
 from bench.real_sweeps import SensorMoment, moments_of
 from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.detection.lift import Camera
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.training.evaluation import majority_answers
 from mpnp_ros.training.key_frames import question_dataset
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
@@ -43,7 +35,7 @@ def real_views(root: Path, encoder: CameraDetectionEncoder, detector: str) -> It
                 frames.append(moment.key_frame)
                 for way, seen in made.items():
                     views[way][moment.key_frame.token] = seen
-    examples = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=2000, scope=SCOPE).examples
+    examples = question_dataset(frames, [TrueObjects(NEARBY)], HEADINGS, per_kind=2000, scope=NEARBY).examples
     majority = majority_answers(examples, examples)
     for way, view in views.items():
         if view:
@@ -70,5 +62,5 @@ def seen_at(moment: SensorMoment, motion: DriveMotion,
 def _seen(detections: Detections, moment: SensorMoment, cameras: tuple[Camera, ...], every: Matches | None,
           ) -> SeenFrame:
     assert moment.key_frame is not None  # the caller has checked
-    tokens = detection_tokens(detections, OBJECTS, ENCODER, SCOPE.max_distance)
-    return seen_by_detector(match(detections, moment.key_frame.objects, cameras), SCOPE, tokens, every)
+    tokens = detection_tokens(detections, OBJECTS, ENCODER, NEARBY.max_distance)
+    return seen_by_detector(match(detections, moment.key_frame.objects, cameras), NEARBY, tokens, every)

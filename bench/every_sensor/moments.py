@@ -20,7 +20,7 @@ from mpnp_ros.modalities.imu.channels import BUMP_SPAN, PACES, SPEEDS, TURNS
 from mpnp_ros.modalities.registry import Encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
-from mpnp_ros.questions.generator import Scope, scene_questions
+from mpnp_ros.questions.generator import NEARBY, scene_questions
 from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.subjects import MOTION, SOUNDS, States, all_answers
 from mpnp_ros.questions.vocabulary import Channel
@@ -36,7 +36,6 @@ from mpnp_world.scene.world import World
 from mpnp_world.sensors.imu import BUMP_EVERY, BUMP_SPEED, bump
 from mpnp_world.sensors.rig import MICROPHONES
 
-SCOPE = Scope(30., 5, anchors=False)
 SCENES, KEY_FRAMES, INTERVAL = range(62_000, 62_024), 8, 3.
 RECIPE = Recipe(KEY_FRAMES, INTERVAL, sensors=('camera', 'lidar', 'radar', 'imu', 'microphones'),
                 sweeps=('camera', 'lidar'), sweep_rate=2.)
@@ -93,7 +92,7 @@ def make_moments(folder: Path, encoders: Mapping[str, Encoder], of_each: int) ->
                                for name, encoder in encoders.items()}
                 asked['objects'] += [
                     Example(question.text, question.answer, all_answers(), question.type, question.hops, key)
-                    for question in scene_questions(frame, per_kind=PER_KIND, scope=SCOPE)]
+                    for question in scene_questions(frame, per_kind=PER_KIND, scope=NEARBY)]
                 for subject, there in ((MOTION, truth.motion), (SOUNDS, truth.sounds)):
                     asked[subject.name] += state_questions(subject, there, key, rng)
             show(number, len(scenes), identity.name)

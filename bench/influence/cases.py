@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mpnp_ros.nuscenes.tables import NuScenes
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.rule import parse_question
@@ -22,7 +22,6 @@ from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 from mpnp_world.dataset.objects_only import object_key_frames
 
 ENCODER = 'influence'
-SCOPE = Scope(30., 5, anchors=False)
 FIRST, SECOND = 'camera', 'lidar'
 SEEDS = range(40_000, 40_012)
 """Streets of the embedded world that no link was trained on."""
@@ -54,7 +53,7 @@ def painted_cases(frames: int, of_each_type: int, seed: int = 0) -> list[Case]:
     The first sensor has the painted tokens, from which the true objects were drawn; the second sees these
     objects, see :func:`observed`.
     """
-    painter = Painter(list(object_key_frames(SEEDS, 6, 4., progress=False)), SCOPE, seed)
+    painter = Painter(list(object_key_frames(SEEDS, 6, 4., progress=False)), NEARBY, seed)
     painted = [painter.paint(index) for index in range(frames)]
     data = painted_questions(painted, seed, of_each_type=of_each_type, free=0.)
     rng = np.random.default_rng(seed)
@@ -69,7 +68,7 @@ def real_cases(root: Path, of_each_type: int, turns: int = 6, seed: int = 0) -> 
     """Return questions about the annotated objects of a root in nuScenes form; both sensors observe them."""
     tables = NuScenes(root)
     frames = [frame for scene in tables.scenes for frame in tables.key_frames(scene['name'])]
-    data = question_dataset(frames, [TrueObjects(SCOPE)], turns, scope=SCOPE).evened(of_each_type)
+    data = question_dataset(frames, [TrueObjects(NEARBY)], turns, scope=NEARBY).evened(of_each_type)
     rng = np.random.default_rng(seed)
     seen = {key: {name: noisy(frame[OBJECTS], rng, name) for name in (FIRST, SECOND)}
             for key, frame in data.frames.items()}
@@ -91,7 +90,7 @@ def observed(objects: Sequence[AnnotatedObject], rng: np.random.Generator) -> Mo
     """Return one token for each object that the second sensor finds; see FOUND, SURE and STATUS_SURE."""
     places = {channel: place for place, channel in enumerate(CHANNELS)}
     rows = [(item, places[item.category, item.attribute]) for item in objects
-            if (item.category, item.attribute) in places and item.distance <= SCOPE.max_distance]
+            if (item.category, item.attribute) in places and item.distance <= NEARBY.max_distance]
     values = np.zeros((max(1, len(rows)), len(CHANNELS)), np.float32)
     azimuth = np.full(len(values), np.nan, np.float32)
     distance = np.full(len(values), np.nan, np.float32)

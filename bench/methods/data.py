@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.methods.plan import MethodsConfig, Task
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.files import cached_folder, write_file
-from mpnp_ros.questions.generator import Scope, objects_of
+from mpnp_ros.questions.generator import NEARBY, objects_of
 from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.training.budget import measure_macs
 from mpnp_ros.training.dataset import Example, TokenDataset
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 TRAIN, CURVE, TEST = 'train', 'curve', 'test'
 ENCODER = 'encoder.json'
 DRAWING_SEED = 0
-SCOPE = Scope(max_distance=30., min_points=5, anchors=False)
-"""Objects of the questions of a task."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class BenchData:
 def identity(study: Study | None, config: MethodsConfig) -> str:
     """A text that identifies the data of a benchmark."""
     if study is None:
-        return f'{config.task} {config.test} {config.curve} {TrueObjects(SCOPE).fingerprint}'
+        return f'{config.task} {config.test} {config.curve} {TrueObjects(NEARBY).fingerprint}'
     drawn = config.light, config.modality, config.texts, config.test, config.curve, config.curve_scenes
     encoder = study.encoders.get(config.modality) or TrueObjects(study.config.questions.scope)
     return f'{drawn} {study.config} {encoder.fingerprint}'
@@ -105,9 +103,9 @@ def ask(task: Task, scenes: tuple[int, int]) -> TokenDataset:
     """Questions of a task about some scenes; the same text has several answers, evenly where it can."""
     frames = [frame for frame in object_key_frames(range(*scenes), task.key_frames, task.interval,
                                                    progress=False)
-              if not task.most_objects or len(objects_of(frame, SCOPE)) <= task.most_objects]
-    asked = question_dataset(frames, [TrueObjects(SCOPE)], task.turns, DRAWING_SEED, per_kind=task.per_kind,
-                             scope=SCOPE)
+              if not task.most_objects or len(objects_of(frame, NEARBY)) <= task.most_objects]
+    asked = question_dataset(frames, [TrueObjects(NEARBY)], task.turns, DRAWING_SEED, per_kind=task.per_kind,
+                             scope=NEARBY)
 
     def fits(example: Example) -> bool:
         meaning = parse_question(example.question)

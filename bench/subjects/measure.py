@@ -13,7 +13,7 @@ from bench.subjects.links import PAINTERS, TEST, SubjectStudy
 from mpnp_ros.llm.question_files import QuestionFiles
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.questions.generator import Scope
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.rule import state_answer
 from mpnp_ros.questions.subjects import MOTION, OBJECTS, SOUNDS, SUBJECTS, States, all_answers
@@ -30,7 +30,7 @@ from mpnp_world.dataset.objects_only import scene_key_frames
 FAMILIES: tuple[States, ...] = (MOTION, SOUNDS)
 OWN_WORDS = {MOTION.name: 'motion_words.txt', SOUNDS.name: 'sound_words.txt', OBJECTS.name: 'own_words.txt'}
 FRAMES, OF_EACH_TYPE, PER_KIND = 400, 70, 5
-SCOPE, OBJECT_SEEDS = Scope(30., 5, anchors=False), range(40_000, 40_006)
+OBJECT_SEEDS = range(40_000, 40_006)
 TEXTS = 100
 """Texts of each subject that are put to every reader."""
 ASKED_EACH = 3
@@ -177,7 +177,7 @@ class Measurement:
     def _objects(self) -> PaintedDataset:
         """Questions about painted frames of held-out streets."""
         base = [frame for seed in OBJECT_SEEDS for frame in scene_key_frames(seed, 6, 4.)]
-        painter = Painter(base, SCOPE, TEST)
+        painter = Painter(base, NEARBY, TEST)
         data = painted_questions(map(painter.paint, range(FRAMES // 2)), TEST, of_each_type=OF_EACH_TYPE,
                                  choices=all_answers())
         frames = {key: {OBJECTS.name: self._seen(frame[OBJECTS.name])}

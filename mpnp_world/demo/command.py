@@ -27,7 +27,8 @@ from mpnp_ros.errors import ConfigurationError
 from mpnp_ros.files import cache_root, source_folder
 from mpnp_ros.node_names import REPLAY
 from mpnp_ros.questions.balance import Majority
-from mpnp_world.demo.drive import CAMERA, PHASES, SCOPE, count_majority, drive_through
+from mpnp_ros.questions.generator import NEARBY
+from mpnp_world.demo.drive import CAMERA, PHASES, count_majority, drive_through
 from mpnp_world.demo.processes import QUESTIONS_A_KIND, SEED, Processes
 from mpnp_world.demo.real_drive import RealDrive, find_drive
 
@@ -159,7 +160,7 @@ class _Demo:
     def _wait(self, robot: LiveVehicle, modalities: Sequence[str]) -> Majority:
         """Return the majority answers, counted while the nodes start, once these are ready."""
         with self._busy(STARTING):
-            majority = count_majority(SCOPE, QUESTIONS_A_KIND)
+            majority = count_majority(NEARBY, QUESTIONS_A_KIND)
             robot.wait_until_ready(modalities, self.arguments.timeout)
         return majority
 

@@ -21,8 +21,6 @@ from mpnp_ros.questions.generator import LabelledQuestion, Scope, scene_question
 
 CAMERA, LIDAR = 'camera', 'lidar'
 BOTH = (CAMERA, LIDAR)
-SCOPE = Scope(max_distance=30.0, min_points=5, anchors=False)
-"""Scope of the questions that the shipped links were trained on."""
 QUESTIONS_A_FRAME, MOST_SKIPPED = 16, 5
 MOST_IDLE_FRAMES, MOST_ADAPTATIONS = 60, 3
 """A phase ends without adapted links after so many key frames at which nothing was trained, or after so many

@@ -20,8 +20,9 @@ from mpnp_ros.cli.node_processes import (
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore
 from mpnp_ros.node_names import ADAPTATION, FUSION, REPLAY, WORLD, encoder_nodes
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.supervisor import ProcessSpec
-from mpnp_world.demo.drive import BOTH, SCOPE
+from mpnp_world.demo.drive import BOTH
 
 SEED, INTERVAL, SCENE_SECONDS = 31_000, 3.0, 24.0
 """A seed that nothing was trained on, seconds between key frames, and duration of a scene, seconds."""
@@ -37,8 +38,8 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
                    'steps': STEPS, 'budget_duration': LONGEST_TRAINING, 'min_paired_moments': 14},
     'world': {'hold': True, 'rate': 6.0, 'sensors': list(BOTH),
               'key_frame_rate': 1 / INTERVAL, 'motion_rate': 6.0, 'scene_duration': SCENE_SECONDS,
-              'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': SCOPE.max_distance,
-              'question_points': SCOPE.min_points, 'question_anchors': SCOPE.anchors},
+              'duration': 100_000.0, 'questions': QUESTIONS_A_KIND, 'question_distance': NEARBY.max_distance,
+              'question_points': NEARBY.min_points, 'question_anchors': NEARBY.anchors},
     'replay': {'hold': TOPIC, 'loop': True, 'loop_period': 2.0, 'rate': REPLAY_RATE},
 }
 

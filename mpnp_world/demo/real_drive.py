@@ -17,13 +17,13 @@ from mpnp_ros.errors import DatasetError, NotAnsweringError
 from mpnp_ros.files import cache_root, cached_folder, source_folder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.questions.balance import Chooser, Majority
-from mpnp_ros.questions.generator import LabelledQuestion, objects_of, scene_questions
+from mpnp_ros.questions.generator import NEARBY, LabelledQuestion, objects_of, scene_questions
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.comparison import AWAY
 from mpnp_ros.training.true_objects import TrueObjects
-from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, MOST_SKIPPED, SCOPE, Sight
+from mpnp_world.demo.drive import BOTH, CAMERA, LIDAR, MOST_SKIPPED, Sight
 
 SHARED = Path('..', 'shared', 'data', 'nuscenes_keyframe')
 QUESTIONS, QUESTIONS_A_FRAME, PER_KIND = 40, 12, 20
@@ -91,10 +91,10 @@ class RealDrive:
     def bag(self) -> Path:
         """Return the key frames, with questions, as a cached bag."""
         identity = (f'{__version__} {self.root.root.resolve()} {self.frames[0].token} {len(self.frames)} '
-                    f'{self.whole} {SCOPE} {PER_KIND}')
+                    f'{self.whole} {NEARBY} {PER_KIND}')
         folder = cache_root() / 'demo' / f'bag-{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
         folder.parent.mkdir(parents=True, exist_ok=True)
-        asked = partial(scene_questions, seed=0, per_kind=PER_KIND, scope=SCOPE)
+        asked = partial(scene_questions, seed=0, per_kind=PER_KIND, scope=NEARBY)
         return cached_folder(folder, identity, lambda empty: write_bag(
             self.root, empty / 'bag', [self.frames[0].scene], asked, progress=False, partial=True,
             samples=None if self.whole else [self.frames[0].token])) / 'bag'
@@ -162,7 +162,7 @@ class RealAnswers:
 
 def near(frame: KeyFrame) -> list[AnnotatedObject]:
     """Return the true objects that questions are about."""
-    return objects_of(frame, SCOPE)
+    return objects_of(frame, NEARBY)
 
 
 class Asked(Protocol):
@@ -187,7 +187,7 @@ def interview(robot: Asked, drive: RealDrive, majority: Majority,
 
     passed: called after each key frame.  Raises NotAnsweringError if too many came without tokens.
     """
-    answers, chooser, truth = RealAnswers(drive), Chooser(majority), TrueObjects(SCOPE)
+    answers, chooser, truth = RealAnswers(drive), Chooser(majority), TrueObjects(NEARBY)
     number = QUESTIONS_A_FRAME if len(drive.frames) > 1 else QUESTIONS
     get_frame = robot.present_frame
     while len(answers.moments) + answers.skipped < len(drive.frames) or not answers.moments:

@@ -14,11 +14,12 @@ from mpnp_ros.cli.exchanges import Exchange, Score, of_type
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.nuscenes.sensor_files import read_image, read_lidar
 from mpnp_ros.poses import box_corners
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS, RELATIONS, relation
 from mpnp_ros.questions.wording import TYPES
 from mpnp_ros.tokens import ModalityTokens
-from mpnp_world.demo.drive import CAMERA, LIDAR, SCOPE, sensors
+from mpnp_world.demo.drive import CAMERA, LIDAR, sensors
 from mpnp_world.demo.picture import (
     FAINT,
     INK,
@@ -230,7 +231,7 @@ def _from_above(axes: Axes, frame: KeyFrame, tokens: Mapping[str, ModalityTokens
     show_sweep(axes, points, REACH, REACH)
     axes.collections[-1].set(alpha=.35)
     turn = np.linspace(0, math.tau, 200)
-    axes.plot(*(SCOPE.max_distance * np.array([np.cos(turn), np.sin(turn)])), color=FAINT, lw=.8, ls=':')
+    axes.plot(*(NEARBY.max_distance * np.array([np.cos(turn), np.sin(turn)])), color=FAINT, lw=.8, ls=':')
     asked, shown = near(frame), []
     for item in frame.objects:
         if max(map(abs, item.centre[:2])) < REACH:

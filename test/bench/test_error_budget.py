@@ -14,7 +14,7 @@ from bench.error_budget.parts import Part, SeenFrame, seen_by_detector, seen_in_
 from bench.error_budget.real import seen_at
 from bench.error_budget.repairs import KINDS, PART_OF_STATUS, errors, repaired
 from bench.error_budget.report import page_of, ranked
-from bench.real_frames import ENCODER, HEADINGS, SCOPE, DriveMotion
+from bench.real_frames import ENCODER, HEADINGS, DriveMotion
 from bench.real_matching import Matches, visible
 from bench.real_sweeps import moment_of
 from mpnp_ros.detection.boxes import CategoryBoxes
@@ -23,6 +23,7 @@ from mpnp_ros.detection.detectors.base import COCO, Boxes
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.detection_encoder import CameraDetectionEncoder
 from mpnp_ros.nuscenes.tables import NuScenes
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, RELATIONS, relation
 from mpnp_ros.tokens import SECTOR, SECTORS, ModalityTokens
@@ -73,7 +74,7 @@ def found(*said):
         for channel, number in counts.items():
             row[channel] = number
         parts.append(Part(row, math.radians(degrees), 10., item, near, dense))
-    return SeenFrame(tuple(parts), OBJECTS_THERE, SCOPE, lambda parts: tokens_by_object(tokens, parts))
+    return SeenFrame(tuple(parts), OBJECTS_THERE, NEARBY, lambda parts: tokens_by_object(tokens, parts))
 
 
 def total(seen, channel=slice(None)):
@@ -106,13 +107,13 @@ WRONG = sectors((MOVING_CAR, 6, .5), (CONE, 1, .2), (RIDDEN, 92, .6), (MOVING_CA
 
 
 def test_nothing_repaired_is_what_the_encoder_says():
-    seen = seen_in_tokens(WRONG, OBJECTS_THERE, SCOPE)
+    seen = seen_in_tokens(WRONG, OBJECTS_THERE, NEARBY)
     assert np.allclose(repaired(seen, ()).tokens().values, WRONG.values, atol=1e-6)
     assert total(seen) == 3.2
 
 
 def test_everything_repaired_is_the_true_objects():
-    assert places(repaired(seen_in_tokens(WRONG, OBJECTS_THERE, SCOPE), KINDS).tokens()) == of_truth()
+    assert places(repaired(seen_in_tokens(WRONG, OBJECTS_THERE, NEARBY), KINDS).tokens()) == of_truth()
     seen = found(({MOVING_CAR: .5, CONE: .3}, 20, CAR, .4, 1.), ({CONE: .6}, 120, None, 1., 1.),
                  ({CONE: .9}, -90, SPARSE_CONE, 1., 1.), ({MOVING_CAR: .9}, 179, FAR_CAR, .7, 1.))
     tokens = repaired(seen, KINDS).tokens()
@@ -121,7 +122,7 @@ def test_everything_repaired_is_the_true_objects():
 
 
 def test_counts_by_sector_belong_to_the_objects_around():
-    seen = seen_in_tokens(WRONG, OBJECTS_THERE, SCOPE)
+    seen = seen_in_tokens(WRONG, OBJECTS_THERE, NEARBY)
     of = {item.category: sum(part.counts.sum() for part in seen.parts if part.item is item)
           for item in (CAR, PERSON, SPARSE_CONE)}
     assert of == pytest.approx({'car': .7, 'pedestrian': .6, 'traffic cone': .7})
@@ -130,7 +131,7 @@ def test_counts_by_sector_belong_to_the_objects_around():
 
 
 def test_an_object_takes_one_and_its_own_category_first():
-    seen = seen_in_tokens(sectors((CONE, 1, .8), (PARKED_CAR, 6, .9), (PARKED_CAR, -14, 1.)), (CAR,), SCOPE)
+    seen = seen_in_tokens(sectors((CONE, 1, .8), (PARKED_CAR, 6, .9), (PARKED_CAR, -14, 1.)), (CAR,), NEARBY)
     own = sum(part.counts for part in seen.parts if part.item is CAR)
     assert own.sum() == pytest.approx(1) and own[PARKED_CAR] == pytest.approx(1)
     assert sum(part.counts for part in seen.parts if part.item is None)[CONE] == pytest.approx(.8)
@@ -141,7 +142,7 @@ def test_tokens_with_distances_belong_to_objects_as_far_away():
     values[:, PARKED_CAR] = .8
     tokens = ModalityTokens('lidar', 'test', values, np.zeros(2, np.float32),
                             distance=np.array([25., 11.], np.float32))
-    seen = seen_in_tokens(tokens, (CAR,), SCOPE)
+    seen = seen_in_tokens(tokens, (CAR,), NEARBY)
     assert [(part.item, part.distance) for part in seen.parts] == [(CAR, 11.), (None, 25.)]
     assert repaired(seen, KINDS).tokens().count == 2  # what was found, and what it lacked
 
@@ -192,7 +193,7 @@ def test_motion_leaves_how_things_stand():
 def test_direction_moves_what_is_said():
     assert places(repaired(found(({PARKED_CAR: .9}, 40, CAR, 1., 1.)), ('direction',)).tokens()) == {
         (0, PARKED_CAR): .9}
-    seen = seen_in_tokens(sectors((PARKED_CAR, 11, .9)), (CAR,), SCOPE)
+    seen = seen_in_tokens(sectors((PARKED_CAR, 11, .9)), (CAR,), NEARBY)
     assert places(repaired(seen, ('direction',)).tokens()) == {(0, PARKED_CAR): .9}
 
 
@@ -218,8 +219,8 @@ def test_detections_left_out_for_few_points_come_back_by_the_border():
     where = np.array([[10., 0.], [0., 8.], [20., 20.]])
     every = Detections(where, np.ones(3), np.eye(10)[[CATEGORIES.index('car')] * 3])
     dense = every.select(np.array([0]))
-    tokens = detection_tokens(dense, OBJECTS, ENCODER, SCOPE.max_distance)
-    seen = seen_by_detector(Matches(dense, [CAR], OBJECTS_THERE, frozenset()), SCOPE, tokens,
+    tokens = detection_tokens(dense, OBJECTS, ENCODER, NEARBY.max_distance)
+    seen = seen_by_detector(Matches(dense, [CAR], OBJECTS_THERE, frozenset()), NEARBY, tokens,
                             Matches(every, [CAR, PERSON, None], OBJECTS_THERE, frozenset()))
     assert [(part.item, part.dense) for part in seen.parts] == [(CAR, 1.), (PERSON, 0.)]
     assert np.allclose(seen.tokens().values, tokens.values)
@@ -231,10 +232,10 @@ def view(standin):
     """A generated key frame of which nothing is seen."""
     frames = list(NuScenes(standin).key_frames(NuScenes(standin).scenes[0]['name']))
     nothing = Detections(np.zeros((0, 2)), np.zeros(0), np.zeros((0, 10)))
-    tokens = detection_tokens(nothing, OBJECTS, ENCODER, SCOPE.max_distance)
-    seen = {frame.token: seen_by_detector(Matches(nothing, [], frame.objects, frozenset()), SCOPE, tokens)
+    tokens = detection_tokens(nothing, OBJECTS, ENCODER, NEARBY.max_distance)
+    seen = {frame.token: seen_by_detector(Matches(nothing, [], frame.objects, frozenset()), NEARBY, tokens)
             for frame in frames}
-    examples = question_dataset(frames, [TrueObjects(SCOPE)], HEADINGS, per_kind=20, scope=SCOPE).examples
+    examples = question_dataset(frames, [TrueObjects(NEARBY)], HEADINGS, per_kind=20, scope=NEARBY).examples
     return EncoderView('stand-in', seen, examples, majority_answers(examples, examples))
 
 
@@ -248,7 +249,7 @@ def test_every_question_is_right_when_everything_is_repaired(view):
 
 
 def test_tokens_added_up_by_direction_have_the_same_sums():
-    tokens = seen_in_tokens(WRONG, OBJECTS_THERE, SCOPE).tokens()
+    tokens = seen_in_tokens(WRONG, OBJECTS_THERE, NEARBY).tokens()
     summed = by_direction(tokens)
     for place, name in enumerate(RELATIONS):
         there = [relation(math.cos(angle), math.sin(angle)) == name for angle in tokens.azimuth]

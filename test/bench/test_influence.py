@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 from bench.influence.__main__ import two_sensors
-from bench.influence.cases import (
-    ENCODER,
-    FIRST,
-    SCOPE,
-    SECOND,
-    Case,
-    blinded,
-    named,
-    noisy,
-    sight,
-    without_tokens,
-)
+from bench.influence.cases import ENCODER, FIRST, SECOND, Case, blinded, named, noisy, sight, without_tokens
 from bench.influence.measure import auroc, errors, faithfulness, rests_on_sensor
 from mpnp_ros.methods.questions import Reply
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.questions.wording import Description
@@ -38,7 +28,7 @@ def street(seed: int, cars: int = 8) -> ModalityTokens:
     for row in range(len(values)):
         values[row, rng.choice(CARS) if row < cars else rng.integers(len(CHANNELS))] = 1.
     return ModalityTokens('objects', ENCODER, values, rng.uniform(-3, 3, len(values)).astype(np.float32),
-                          distance=rng.uniform(4, SCOPE.max_distance, len(values)).astype(np.float32))
+                          distance=rng.uniform(4, NEARBY.max_distance, len(values)).astype(np.float32))
 
 
 def test_auroc_counts_ties_by_half():

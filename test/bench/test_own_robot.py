@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.own_robot import SCOPE, WINDOW, true_answers, true_labels
+from bench.own_robot import WINDOW, true_answers, true_labels
 from mpnp_ros.bags.labels import PERSON
 from mpnp_ros.cli.recording import RecordedAnswer
-from mpnp_ros.questions.generator import scene_questions
+from mpnp_ros.questions.generator import NEARBY, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.tokens import SECOND
 from mpnp_world.dataset.objects_only import scene_key_frames
@@ -24,7 +24,7 @@ def answered(stamp_ns: int, question: str) -> RecordedAnswer:
 def test_the_generator_agrees(frames):
     for frame in frames:
         truth = true_answers(frame)
-        questions = scene_questions(frame, per_kind=30, scope=SCOPE)
+        questions = scene_questions(frame, per_kind=30, scope=NEARBY)
         assert questions and all(truth[question.text] == question.answer for question in questions)
 
 

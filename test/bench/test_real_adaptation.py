@@ -10,7 +10,6 @@ from bench.real_adaptation import (
     ELSEWHERE,
     HEADINGS,
     LATER,
-    SCOPE,
     AdaptationRun,
     RealScenes,
     corrected,
@@ -22,6 +21,7 @@ from mpnp_ros.adaptation.job import TRAINED, WORSE, JobResult
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.methods.link_files import copied_link
 from mpnp_ros.methods.link_store import shipped_links
+from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.training.key_frames import heading_of, question_dataset, sample_of
@@ -32,7 +32,7 @@ from mpnp_world.dataset.objects_only import scene_key_frames
 @pytest.fixture(scope='module')
 def scenes() -> RealScenes:
     """True objects of two streets of the simulated world, as if they were a drive and another scene."""
-    drive, other = (question_dataset(scene_key_frames(seed, 2), [TrueObjects(SCOPE)], HEADINGS, scope=SCOPE)
+    drive, other = (question_dataset(scene_key_frames(seed, 2), [TrueObjects(NEARBY)], HEADINGS, scope=NEARBY)
                     for seed in (1, 2))
     stamps = {sample_of(key): number for number, key in enumerate(sorted(drive.frames))}
     return RealScenes(drive, stamps, {LATER: drive.evened(20), ELSEWHERE: other.evened(5)})

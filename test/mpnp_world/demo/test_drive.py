@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpnp_ros.cli.exchanges import Exchange, Score
 from mpnp_ros.errors import NotAnsweringError
-from mpnp_ros.questions.generator import LabelledQuestion
+from mpnp_ros.questions.generator import NEARBY, LabelledQuestion
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_world.demo import drive as demo_drive
 from mpnp_world.demo.drive import (
@@ -22,7 +22,6 @@ from mpnp_world.demo.drive import (
     MOST_SKIPPED,
     PHASES,
     QUESTIONS_A_FRAME,
-    SCOPE,
     Chooser,
     Costs,
     DriveEvent,
@@ -255,8 +254,8 @@ def test_it_is_counted_once(monkeypatch, tmp_path):
     monkeypatch.setenv('MPNP_CACHE', str(tmp_path))
     monkeypatch.setattr(demo_drive, 'MAJORITY_SEEDS', range(2))
     monkeypatch.setattr(demo_drive, 'MAJORITY_FRAMES', 2)
-    counted = count_majority(SCOPE, 4)
+    counted = count_majority(NEARBY, 4)
     assert set(counted.by_type) >= {'exist', 'count'} and set(counted.by_text.values()) <= set(ANSWERS)
     assert len(counted.by_text) > 10
     monkeypatch.setattr(demo_drive, 'scene_questions', None)
-    assert count_majority(SCOPE, 4) == counted
+    assert count_majority(NEARBY, 4) == counted

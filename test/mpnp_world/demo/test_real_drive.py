@@ -11,9 +11,9 @@ from rosbags.rosbag2 import Reader
 from mpnp_ros.cli.exchanges import Exchange
 from mpnp_ros.errors import DatasetError, NotAnsweringError
 from mpnp_ros.questions.balance import Majority
-from mpnp_ros.questions.generator import LabelledQuestion, scene_questions
+from mpnp_ros.questions.generator import NEARBY, LabelledQuestion, scene_questions
 from mpnp_world.demo import real_drive as demo_real
-from mpnp_world.demo.drive import BOTH, MOST_SKIPPED, SCOPE, Sight
+from mpnp_world.demo.drive import BOTH, MOST_SKIPPED, Sight
 from mpnp_world.demo.real_drive import RealAnswers, RealDrive, find_drive, interview, near
 from mpnp_world.standin.writer import write_standin
 
@@ -51,7 +51,7 @@ class Robot:
         frame = self.drive.frames[self.place % len(self.drive.frames)]
         self.lost -= 1
         return None if self.lost >= 0 else (
-            Sight(frame.stamp_ns, key_frame=frame.token), scene_questions(frame, 0, 20, SCOPE))
+            Sight(frame.stamp_ns, key_frame=frame.token), scene_questions(frame, 0, 20, NEARBY))
 
     def next_frame(self, sensors: Sequence[str]) -> tuple[Sight, Sequence[LabelledQuestion]] | None:
         self.place += 1
