@@ -282,7 +282,7 @@ def corrected(links: Mapping[str, Link], frame: Frame) -> ModalityTokens:
     for name, link in links.items():
         assert isinstance(link, LatentLink) and link.worth is not None  # the shipped links count
         parts.append((link.count(TokenBatch.stack([frame[name]])), link.worth, link.gates.max()))
-    counts = fuse(parts)
+    counts = fuse(parts).counts
     return ModalityTokens(OBJECTS, 'corrected', counts.numbers[0].numpy(),
                           counts.azimuth[0].numpy().astype(np.float32))
 

@@ -58,7 +58,10 @@ class Split:
         """frame: an example of the tokens.  link_options: as in LinkConfig.for_model."""
         self.lm, self.method = lm, create_method('mpnp', lm)
         for modality, tokens in frame.items():
-            self.method.plug(self.method.new_link(modality, tokens.encoder, tokens.width, **link_options))
+            link = self.method.new_link(modality, tokens.encoder, tokens.width, **link_options)
+            for other in self.method.links().values():  # as those that are shipped, which share a reader
+                link.start_from(other)
+            self.method.plug(link)
         self.question = self.method.prepare(question, choices)
 
     def answer(self, frame: Frame) -> Sequence[float]:

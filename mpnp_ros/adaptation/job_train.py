@@ -272,7 +272,7 @@ class _Training:
         with torch.no_grad():
             trusted = [links[name] for name in self.spec.teachers]
             known = fuse([(link.count(seen[link.config.modality]), link.worth, link.gates.max())
-                          for link in trusted])
+                          for link in trusted]).counts
             for name, link in self._own().items():
                 fit_worth(link.worth, link.counts_of(seen[name]), known)
         parameters = sum(parameter.numel() for link in self._own().values()

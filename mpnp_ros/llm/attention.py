@@ -49,8 +49,8 @@ class BlockPrefix:
     places: torch.Tensor | None = None
 
     def of_texts(self, texts: torch.Tensor) -> BlockPrefix:
-        """Return the prefix of some texts [n] of the batch; shared parts stay shared."""
-        return BlockPrefix(*(part if part is None or len(part) == 1 else part[texts]
+        """Return the prefix of some texts [n] of the batch, rising; shared parts stay shared."""
+        return BlockPrefix(*(part if part is None or len(part) in (1, len(texts)) else part[texts]
                              for part in (self.keys, self.values, self.log_gate, self.places)))
 
 

@@ -67,7 +67,7 @@ class Completion(Protocol):
         """The model whose final norm and head read the result of :meth:`run`."""
 
     def run(self, batch: QuestionBatch, texts: torch.Tensor) -> torch.Tensor:
-        """Return the last block's output [b, R, d] on a batch of the questions; texts: [b] their indices."""
+        """Return the last block's output [b, R, d] on some questions; texts: [b] their indices, rising."""
 
     def begin(self, question: PreparedQuestion) -> tuple[LanguageModel, PreparedQuestion, Prefix | None]:
         """Return what generates the answer to the only question: a model, the text to continue, a prefix."""

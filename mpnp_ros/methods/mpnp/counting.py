@@ -59,6 +59,23 @@ class Counts(NamedTuple):
         """
         return self if rows is None or len(self.numbers) == 1 else Counts(*(part[rows] for part in self))
 
+    @classmethod
+    def beside(cls, parts: Sequence[Counts]) -> Counts:
+        """Return several counts as one, each part [n, F, ...]; shorter ones get empty tokens.
+
+        Counts of a single frame are repeated for the largest number of frames.
+        """
+        longest = max(counts.azimuth.shape[-1] for counts in parts)
+        frames = max(len(counts.numbers) for counts in parts)
+        filled = []
+        for counts in parts:
+            more = longest - counts.azimuth.shape[-1]
+            if more:
+                counts = Counts(pad(counts.numbers, (0, 0, 0, more)), pad(counts.azimuth, (0, more)),
+                                pad(counts.distance, (0, more), value=math.nan), counts.covered)
+            filled.append([part.expand(frames, *part.shape[1:]) for part in counts])
+        return cls(*(torch.stack(each) for each in zip(*filled, strict=True)))
+
 
 class ProbeAim(NamedTuple):
     """What a probe counts: sectors, reach and sort as in Counted."""
@@ -175,10 +192,10 @@ def number_probabilities(each: torch.Tensor) -> torch.Tensor:
     point, damping = _circle(each.device)
     whole = each.detach().floor()
     part = (each - whole)[..., None]
-    factors = 1 - part + part * point
-    if bool(whole.any()):
-        factors = factors * point ** whole[..., None]
-    series = torch.fft.irfft(factors.prod(-2).conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
+    product = (1 - part + part * point).prod(-2)
+    if bool((certain := whole.sum(-1, keepdim=True)).any()):
+        product = product * point ** certain
+    series = torch.fft.irfft(product.conj().resolve_conj(), FREQUENCIES)[..., :NUMBERS]
     below = (series / damping).clamp(0, 1)
     return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp(0, 1)], -1)
 
@@ -434,17 +451,7 @@ class CountingPooling(nn.Module):
         """
         if len(parts) == 1:
             return [self.tally(parts[0], asked, made)]
-        longest = max(counts.azimuth.shape[-1] for counts in parts)
-        frames = max(len(counts.numbers) for counts in parts)
-
-        missing = [longest - counts.azimuth.shape[-1] for counts in parts]
-        numbers, azimuth, distance, covered = zip(*(
-            (pad(counts.numbers, (0, 0, 0, more)), pad(counts.azimuth, (0, more)),
-             pad(counts.distance, (0, more), value=math.nan), counts.covered)
-            for counts, more in zip(parts, missing, strict=True)), strict=True)
-        together = Counts(*(torch.stack([part.expand(frames, *part.shape[1:]) for part in each])
-                            for each in (numbers, azimuth, distance, covered)))
-        tally = self.tally(together, asked, made)
+        tally = self.tally(Counts.beside(parts), asked, made)
         masks = tally.masks
         return [Tally(windows, masks, *rest) for windows, *rest in zip(
             tally.windows, tally.number, tally.probabilities, tally.kinds, tally.covered, strict=True)]

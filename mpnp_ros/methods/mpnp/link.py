@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -100,45 +101,36 @@ def with_shared_gradient(parameter: torch.Tensor, groups: np.ndarray) -> torch.T
     return parameter.detach() + (shared - shared.detach())
 
 
-def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Counts:
-    """Return the counts [B, ...] of several sensors as one: their weighted mean in each sector, of each sort.
+class Fused(NamedTuple):
+    """The counts [B, ...] of several sensors as one.
+
+    shares: [sensors, B, SECTORS, C], the part of each sensor in them; they add up to 1, or 0 if none looks.
+    """
+
+    counts: Counts
+    shares: torch.Tensor
+
+
+def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Fused:
+    """Fuse the counts [B, ...] of several sensors: their weighted mean in each sector, of each sort.
 
     parts: of each sensor its counts, their worth and the gate of its link, a scalar in 0..1 that scales its
     weight.  A sensor that does not look into a sector, or cannot tell a sort, has no weight there.
     """
     if len(parts) == 1:
-        return parts[0][0]
-    number, distance, weight = _weighed(parts)
-    mean = (number * weight).sum(0) / weight.sum(0).clamp(min=1e-9)
-    covered = torch.stack(torch.broadcast_tensors(*(counts.covered for counts, _, _ in parts))).amax(0)
-    azimuth = sector_centres(mean.device).expand(len(mean), -1)
-    return Counts(mean, azimuth, distance.nanmean(0), covered)
-
-
-def fused_parts(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> torch.Tensor:
-    """Return the part of each sensor in the fused counts, [sensors, B, SECTORS, C]; they add up to 1 or 0.
-
-    parts: as in :func:`fuse`.
-    """
-    if len(parts) == 1:
-        return torch.ones_like(parts[0][0].covered)[None]
-    weight = _weighed(parts)[2]
-    return weight / weight.sum(0).clamp(min=1e-9)
-
-
-def _weighed(parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
-             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return numbers, distances and weights of several sensors by sector, each [sensors, B, SECTORS, ...]."""
-    numbers, distances, weights = [], [], []
-    for counts, worth, openness in parts:
-        sums, distance = in_sectors(counts)
-        numbers.append(sums)
-        distances.append(distance)
-        trust = torch.exp(worth.trust + worth.presence * sums.clamp(max=1.))
-        weights.append(counts.covered * openness * trust)
-    number, distance, weight = (torch.stack(torch.broadcast_tensors(*each))
-                                for each in (numbers, distances, weights))
-    return number, distance, weight
+        counts = parts[0][0]
+        return Fused(counts, torch.ones_like(counts.covered)[None])
+    together = Counts.beside([counts for counts, _, _ in parts])
+    covered = together.covered
+    numbers, distance = in_sectors(Counts(*(part.flatten(0, 1) for part in together)))
+    numbers, distance = numbers.unflatten(0, covered.shape[:2]), distance.unflatten(0, covered.shape[:2])
+    trust, presence = (torch.stack([getattr(worth, name) for _, worth, _ in parts])[:, None, None]
+                       for name in ('trust', 'presence'))
+    openness = torch.stack([gate for _, _, gate in parts])[:, None, None, None]
+    weight = covered * openness * torch.exp(trust + presence * numbers.clamp(max=1.))
+    shares = weight / weight.sum(0).clamp(min=1e-9)
+    azimuth = sector_centres(covered.device).expand(len(covered[0]), -1)
+    return Fused(Counts((numbers * shares).sum(0), azimuth, distance.nanmean(0), covered.amax(0)), shares)
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,7 +277,7 @@ class LatentLink(Link):
     @property
     def gates(self) -> torch.Tensor:
         """The gate g of each linked block in config.blocks, [N] in [0, 1]; exactly 0 where pruned."""
-        return self._log_gates().exp().masked_fill(self.closed, 0.)
+        return torch.sigmoid(self.gate_weights / self.config.temperature).masked_fill(self.closed, 0.)
 
     @property
     def open_blocks(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
 from mpnp_ros.methods.mpnp.grounding import SensorTokens, grounding_of
-from mpnp_ros.methods.mpnp.link import LatentLink, Question, Worth, fuse, fused_parts
+from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
 from mpnp_ros.methods.questions import AskedQuestion, Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import SECTORS
@@ -163,7 +163,8 @@ class LatentConnections(Connections):
             parts.append((link.count(batch), worth, link.gates.max()))
         told = evidence is not None and evidence.told and len(group) > 1
         made = pooling.reading(asked)
-        counted = [fuse(parts), *(counts for counts, _, _ in parts if told)]
+        fused = fuse(parts)
+        counted = [fused.counts, *(counts for counts, _, _ in parts if told)]
         tally, *alone = pooling.tallies(counted, asked, made)
         columns = [link.columns(batch) for link, batch in group]
         if evidence is not None:  # a link without tokens for a text has no say in how sure it is
@@ -172,18 +173,20 @@ class LatentConnections(Connections):
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack(before + warmths).amax(0)
         if evidence is not None and evidence.told:
-            self._tell(evidence, group, parts, [tally, *alone], asked, silent)
+            self._tell(evidence, group, [counts for counts, _, _ in parts], fused.shares, [tally, *alone],
+                       asked, silent)
         texts = max(column.shape[1] for column in columns)
         opened = torch.stack([column.expand(-1, texts) for column in columns]).amax(0)
         return reader.prefix_of(pooling.entries_of(tally, asked, made), opened)
 
     @staticmethod
-    def _tell(evidence: Evidence, group: LinksOfReader, parts: Sequence[tuple[Counts, Worth, torch.Tensor]],
+    def _tell(evidence: Evidence, group: LinksOfReader, counts: Sequence[Counts], shares: torch.Tensor,
               tallies: Sequence[Tally], asked: torch.Tensor, silent: torch.Tensor | None) -> None:
         """Fill in the evidence of the first questions, but for those in which the reader has no say.
 
-        group: links that share the reader; parts: their counts, as for `fuse`.  tallies: of all together,
-        then of each of several.  asked: probes [B, K, width].  silent: as for `_fused`.
+        group: links that share the reader, with their counts and their shares in the fused ones, see Fused.
+        tallies: of all together, then of each of several.  asked: probes [B, K, width].  silent: as for
+        `_fused`.
         """
         pooling = group[0][0].pooling
         assert isinstance(pooling, CountingPooling)
@@ -191,19 +194,18 @@ class LatentConnections(Connections):
         says = [True] * evidence.told if silent is None else (~silent).expand(len(asked)).tolist()
         counted = [pooling.counted(own, asked, name)
                    for name, own in zip(['', *names] if len(names) > 1 else names, tallies, strict=True)]
-        answerable, shares = pooling.can_answer(asked).sigmoid().tolist(), fused_parts(parts)
+        answerable = pooling.can_answer(asked).sigmoid().tolist()
+        told = slice(evidence.told)
+        grounding = grounding_of(pooling, tallies[0].masks[told], [
+            SensorTokens(name, [batch.tokens_of(question) for question in range(evidence.told)],
+                         own.windows[told], seen.numbers[told], seen.azimuth[told], share[told])
+            for name, (_, batch), own, seen, share in zip(
+                names, group, tallies[-len(names):], counts, shares, strict=True)])
         for question in range(evidence.told):
-            if not says[question]:
-                continue
-            evidence.counted[question] += [count for own in counted for count in own[question]]
-            evidence.answerable[question] = min(evidence.answerable[question], answerable[question])
-            evidence.grounding[question] += grounding_of(
-                pooling, _row(tallies[0].masks, question),
-                [SensorTokens(name, batch.tokens_of(question), _row(own.windows, question),
-                              _row(counts.numbers, question), _row(counts.azimuth, question),
-                              _row(share, question))
-                 for name, (_, batch), own, (counts, _, _), share in zip(
-                     names, group, tallies[-len(names):], parts, shares, strict=True)])
+            if says[question]:
+                evidence.counted[question] += [count for own in counted for count in own[question]]
+                evidence.answerable[question] = min(evidence.answerable[question], answerable[question])
+                evidence.grounding[question] += grounding[question]
 
     def _plugged(self, link: LatentLink) -> None:
         """See Connections; a link shares the reader of others that read alike."""
@@ -218,11 +220,6 @@ class LatentConnections(Connections):
         if link.pooling is None or not link.open_blocks or question is None:
             return None
         return question.at(link.config.question_block)
-
-
-def _row(part: torch.Tensor, row: int) -> torch.Tensor:
-    """Return a row of [B or 1, ...]; a single one serves all."""
-    return part[row if len(part) > 1 else 0]
 
 
 class Mpnp(Method):

@@ -190,9 +190,9 @@ def test_sensors_that_agree_say_together_what_each_says():
     azimuth = sector_centres()[[5, 30]]
     said = counts(torch.rand(2, CHANNELS), azimuth)
     numbers, _ = in_sectors(said)
-    together = fuse([(said, Worth(NAMES), OPEN), (said, Worth(NAMES), OPEN)])
+    together = fuse([(said, Worth(NAMES), OPEN), (said, Worth(NAMES), OPEN)]).counts
     torch.testing.assert_close(together.numbers, numbers)
-    assert fuse([(said, Worth(NAMES), OPEN)]) is said
+    assert fuse([(said, Worth(NAMES), OPEN)]).counts is said
 
 
 def test_distances_of_a_sector_are_a_mean_where_they_are_known_of_most():
@@ -208,7 +208,8 @@ def test_a_sensor_has_no_say_where_it_does_not_look_or_cannot_tell():
     full, other = counts(torch.ones(2, CHANNELS), azimuth), counts(torch.zeros(2, CHANNELS), azimuth)
     covered = torch.ones(1, SECTORS, CHANNELS)
     covered[0, 30], covered[..., 2] = 0, 0
-    together = fuse([(full, Worth(NAMES), OPEN), (other._replace(covered=covered), Worth(NAMES), OPEN)])
+    together = fuse([(full, Worth(NAMES), OPEN),
+                     (other._replace(covered=covered), Worth(NAMES), OPEN)]).counts
     assert together.numbers[0, 5].tolist() == pytest.approx([.5, .5, 1, .5, .5, .5])
     assert together.numbers[0, 30].tolist() == pytest.approx([1] * CHANNELS)
 
@@ -219,12 +220,12 @@ def test_trust_decides_between_sensors():
              for number in (0., 1.)]
     with torch.no_grad():
         parts[1][1].trust.fill_(math.log(3))
-    assert fuse(parts).numbers[0, 5].tolist() == pytest.approx([.75] * CHANNELS)
+    assert fuse(parts).counts.numbers[0, 5].tolist() == pytest.approx([.75] * CHANNELS)
     with torch.no_grad():
         parts[1][1].presence.fill_(math.log(3))
-    assert fuse(parts).numbers[0, 5].tolist() == pytest.approx([.9] * CHANNELS)
+    assert fuse(parts).counts.numbers[0, 5].tolist() == pytest.approx([.9] * CHANNELS)
     closing = [parts[0], (*parts[1][:2], OPEN / 9)]
-    assert fuse(closing).numbers[0, 5].tolist() == pytest.approx([.5] * CHANNELS)
+    assert fuse(closing).counts.numbers[0, 5].tolist() == pytest.approx([.5] * CHANNELS)
 
 
 def test_links_that_read_alike_share_one_reader_and_others_speak_for_themselves(tiny_lm, new_link, new_tokens,

@@ -9,7 +9,7 @@ from torch import nn
 
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, sector_centres
 from mpnp_ros.methods.mpnp.grounding import MOST, SensorTokens, grounding_of
-from mpnp_ros.methods.mpnp.link import Worth, fuse, fused_parts
+from mpnp_ros.methods.mpnp.link import Worth, fuse
 from mpnp_ros.tokens import SECTORS
 
 NAMES = ('car: moving', 'car: parked', 'bus: moving', 'bus: parked', 'cone')
@@ -40,10 +40,11 @@ def of(pooling: CountingPooling, sensors: dict[str, Counts]):
     asked = torch.zeros(1, 5, 16)
     parts = [(seen, Worth(NAMES), torch.tensor(1.)) for seen in sensors.values()]
     with torch.no_grad():
-        tally, *alone = pooling.tallies([fuse(parts), *sensors.values()], asked)
-        return grounding_of(pooling, tally.masks[0], [
-            SensorTokens(name, SECTORS, own.windows[0], seen.numbers[0], seen.azimuth[0], share[0])
-            for (name, seen), own, share in zip(sensors.items(), alone, fused_parts(parts), strict=True)])
+        fused = fuse(parts)
+        tally, *alone = pooling.tallies([fused.counts, *sensors.values()], asked)
+        return grounding_of(pooling, tally.masks, [
+            SensorTokens(name, [SECTORS], own.windows, seen.numbers, seen.azimuth, share)
+            for (name, seen), own, share in zip(sensors.items(), alone, fused.shares, strict=True)])[0]
 
 
 def test_the_tokens_with_what_is_asked_for_are_named_and_no_others_before_them(pooling):
@@ -73,6 +74,28 @@ def test_a_sensor_that_does_not_look_is_not_named(pooling):
         name: pytest.approx(found[0].weight / 2, rel=.01) for name in ('camera', 'lidar')}
 
 
+def test_questions_of_one_pass_rest_on_what_each_rests_on_alone(pooling):
+    seen = counts(torch.rand(SECTORS, len(NAMES)))
+    asked = torch.randn(3, 5, 16)
+    with torch.no_grad():
+        for layer in (pooling.probes.category, pooling.probes.direction):
+            layer.weight.normal_()
+        tokens = [SECTORS, 9, 0]
+        shares = fuse([(seen, Worth(NAMES), torch.tensor(1.))]).shares[0]
+
+        def of_rows(rows: slice):
+            tally = pooling.tallies([seen], asked[rows])[0]
+            return grounding_of(pooling, tally.masks, [
+                SensorTokens('lidar', tokens[rows], tally.windows, seen.numbers, seen.azimuth, shares)])
+
+        together, alone = of_rows(slice(3)), [of_rows(slice(row, row + 1))[0] for row in range(3)]
+    assert [len(own) for own in together] == [MOST, 9, 0]
+    assert together[0] != together[1]
+    for own, wanted in zip(together, alone, strict=True):
+        assert [(token.token, token.sort) for token in own] == [(token.token, token.sort) for token in wanted]
+        assert [token.weight for token in own] == pytest.approx([token.weight for token in wanted], abs=1e-5)
+
+
 def test_parts_of_sensors_add_up_to_one_where_any_looks(pooling):
     seen = counts(torch.rand(SECTORS, len(NAMES)))
     half = seen._replace(covered=seen.covered.clone())
@@ -81,5 +104,5 @@ def test_parts_of_sensors_add_up_to_one_where_any_looks(pooling):
     parts = [(seen._replace(covered=nowhere if place else half.covered), Worth(NAMES), torch.tensor(1.))
              for place in range(2)]
     with torch.no_grad():
-        total = fused_parts(parts).sum(0)[0]
+        total = fuse(parts).shares.sum(0)[0]
     assert not total[:30].any() and total[30:] == pytest.approx(1., abs=1e-5)
