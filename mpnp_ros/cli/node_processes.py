@@ -245,12 +245,12 @@ class LoggedProcesses:
         log.write_text('')
 
     @contextmanager
-    def run(self, specs: Sequence[ProcessSpec]) -> Iterator[None]:
+    def run(self, specs: Sequence[ProcessSpec]) -> Iterator[Supervisor]:
         """Run these processes for the length of a block."""
         with Supervisor(specs, RestartPolicy(limit=0), write=self._write) as group:
             self._running.append(group)
             try:
-                yield
+                yield group
             finally:
                 self._running.remove(group)
 

@@ -138,10 +138,10 @@ class FusionOptions(ManagedOptions):
     watch: WatchLimits = option(
         WatchLimits(), 'limits of a healthy modality', change=Change.CONFIGURE, flat=True)
     queue_size: int = option(
-        16, 'maximum number of waiting questions; more are rejected', low=1, high=1000,
+        16, 'maximum number of waiting questions that do not stand; more are rejected', low=1, high=1000,
         change=Change.CONFIGURE)
     standing_size: int = option(
-        16, 'maximum number of standing questions; more are rejected', low=0, high=1000,
+        128, 'maximum number of standing questions; more are rejected', low=0, high=1000,
         change=Change.CONFIGURE)
     max_new_tokens: int = option(
         32, 'maximum length of a generated answer, unless the question gives one', unit='tokens', low=1,

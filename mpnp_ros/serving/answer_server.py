@@ -76,7 +76,8 @@ class AnswerServer:
                  influence: Callable[[], bool] = lambda: True,
                  memory: TokenMemory | None = None,
                  steady: Callable[[], float] = time.monotonic) -> None:
-        """capacity: maximum waiting questions.  read_links(path, sha256): reads and checks a link file.
+        """capacity: maximum waiting questions; standing_capacity: maximum standing ones, and of those that
+        wait for their first answer.  read_links(path, sha256): reads and checks a link file.
         max_new_tokens: of a generated answer, unless the question has its own.  deliver: called with every
         answer, on the thread that computed it.  tell: called with every event, on any thread.
         without_sensors: whether to answer from the text alone if no sensor can help.  influence: whether
@@ -269,9 +270,11 @@ class AnswerServer:
             if question.standing and self._standing.renew(question):
                 inquiry.future.set_result(inquiry.settle(Answer(question, Status.OK, inquiry.asked_ns)))
                 return
-            if len(self._queue) >= self._capacity:
-                raise QuestionError(f'the queue is full ({self._capacity} questions); ask later or more '
-                                    f'slowly, or raise queue_size')
+            limit, name = ((self._standing.capacity, 'standing_size') if question.standing
+                           else (self._capacity, 'queue_size'))
+            if sum(other.question.standing == question.standing for other in self._queue) >= limit > 0:
+                raise QuestionError(f'the queue is full ({limit} questions); ask later or more slowly, or '
+                                    f'raise {name}')
             if question.standing:
                 self._standing.place(question, self._frame, self.board.time())
                 self._happened(self._events.place(question))

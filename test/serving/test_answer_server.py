@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -196,6 +197,20 @@ def test_full_queue_rejects_at_once_in_words(make_bench):
     assert 'queue_size' in refused.result().error
     bench.method.gate.set()
     assert [future.result(WAIT).status for future in (running, *waiting)] == [Status.NO_SENSOR] * 3
+
+
+def test_standing_questions_may_come_all_at_once(make_bench):
+    bench = make_bench(capacity=2, standing_capacity=5)
+    held(bench)
+    running = bench.server.ask(CLOSED)
+    begun(bench)
+    placed = [bench.server.ask(replace(CLOSED, id=str(number), standing=True)) for number in range(6)]
+    waiting = [bench.server.ask(CLOSED) for _ in range(2)]
+    assert [future.done() for future in placed] == [False] * 5 + [True]
+    assert placed[5].result().status is Status.REJECTED
+    assert 'standing_size' in placed[5].result().error
+    bench.method.gate.set()
+    assert {future.result(WAIT).status for future in (running, *placed[:5], *waiting)} == {Status.NO_SENSOR}
 
 
 def test_bad_questions_are_rejected_and_not_echoed_in_full(bench):
