@@ -115,8 +115,7 @@ def run(options: argparse.Namespace) -> None:
     if options.ros:
         with tempfile.TemporaryDirectory() as name:
             sensors = Sensors.read(options.nuscenes, Path(name))
-            measured = measure(models[0], QUESTION, ANSWERS, sensors, Path(name, 'links'),
-                               last=options.linked_blocks, seconds=options.seconds, rate=options.rate,
+            measured = measure(QUESTION, ANSWERS, sensors, seconds=options.seconds, rate=options.rate,
                                domain=options.domain)
         shown.print(way_table(measured))
         way = {'origin': measured.origin, 'sets': measured.sets, 'answers': measured.answers,

@@ -1,8 +1,8 @@
 """Measure the latency from the stamp of a sensor to the answer, through real ROS processes.
 
 Six cameras (1600 x 900 JPEG) and a LiDAR publish sets with the same stamp.  The installed camera encoder,
-LiDAR encoder and fusion run, each in its own process.  One standing question is answered on every new frame.
-The links are untrained, which does not change the latency.
+LiDAR encoder and fusion run with their defaults, each in its own process.  One standing question is answered
+on every new frame.
 """
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from bench.common.jobs import isolate
 from mpnp_ros.cli.node_processes import Placement, node_process
 from mpnp_ros.cli.session import ros_session
 from mpnp_ros.errors import MpnpError
-from mpnp_ros.llm.language_model import LanguageModel
-from mpnp_ros.methods.link_store import LinkStore
-from mpnp_ros.methods.registry import create_method
 from mpnp_ros.node_names import FUSION, encoder_nodes
 from mpnp_ros.nuscenes.sensor_files import read_lidar, read_sensor_file
 from mpnp_ros.nuscenes.tables import NuScenes
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
 STARTUP_TIMEOUT = 120.
 WARM_UP, AFTER = 4., 3.
 ASKED = 'latency'
+MODALITIES = ('camera', 'lidar')
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +65,6 @@ class SeenTokens:
     stamp_ns: int
     transport: float
     encoding: float
-    encoder: str
-    width: int
 
 
 @dataclass(frozen=True)
@@ -91,11 +87,11 @@ class Measured:
     parts: Mapping[str, Sequence[float]]
 
 
-def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: Sensors, folder: Path, *,
-            last: int, seconds: float, rate: float = 2., domain: int = 101) -> Measured:
+def measure(question: str, choices: Sequence[str], sensors: Sensors, *, seconds: float, rate: float = 2.,
+            domain: int = 101) -> Measured:
     """Run the system for `seconds` in its own ROS domain; stops all processes at the end.
 
-    folder: for the links.  rate: sets per second.  Raises MpnpError if a node fails or does not answer.
+    rate: sets per second.  Raises MpnpError if a node fails or does not answer.
     """
     isolate(domain)
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
@@ -111,19 +107,15 @@ def measure(lm: LanguageModel, question: str, choices: Sequence[str], sensors: S
 
         named: dict[str, dict[str, object]] = {
             'camera': {'cameras': [*sensors.images]}, 'lidar': {'topic': 'lidar_top'}}
-        encoders = [node_process(name, placement, named.get(key)) for key, name in encoder_nodes().items()]
-        with _running(encoders, robot.checks):
-            robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', lambda: robot.encoders)
-            method, store = create_method('mpnp', lm), LinkStore(folder)
-            links = [str(store.save(method.new_link(modality, encoder, width, last=last)).path)
-                     for modality, (encoder, width) in robot.encoders.items()]
-            fusion = node_process(FUSION, placement, {'links': links, 'stale_after': 5.})
-            with _running([fusion], robot.checks):
-                robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
-                robot.publish(STARTUP_TIMEOUT, 'an answer', answered)
-                robot.publish(WARM_UP)
-                stamps = robot.publish(seconds)
-                time.sleep(AFTER)
+        nodes = [*(node_process(encoder_nodes()[name], placement, named[name]) for name in MODALITIES),
+                 node_process(FUSION, placement, {'modalities': list(MODALITIES)})]
+        with _running(nodes, robot.checks):
+            robot.publish(STARTUP_TIMEOUT, 'tokens of every modality', robot.is_encoded)
+            robot.publish(STARTUP_TIMEOUT, 'a subscriber of questions', robot.is_heard)
+            robot.publish(STARTUP_TIMEOUT, 'an answer', answered)
+            robot.publish(WARM_UP)
+            stamps = robot.publish(seconds)
+            time.sleep(AFTER)
     wanted = set(stamps)
     answers = [answer for answer in robot.answers if wanted & set(answer.stamps.values())]
     return Measured(sensors.origin, len(stamps), len(answers), parts(wanted, robot.tokens, robot.answers))
@@ -175,14 +167,12 @@ class _Robot:
         self._question = node.create_publisher(Question, 'question', 10)
         node.create_subscription(Answer, 'answer', self._take_answer, 100)
         best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-        for modality in encoder_nodes():
+        for modality in MODALITIES:
             node.create_subscription(ModalityTokens, f'tokens/{modality}', self._take_tokens, best_effort)
 
-    @property
-    def encoders(self) -> dict[str, tuple[str, int]]:
-        """Fingerprint and token width by modality; empty until all modalities were received."""
-        seen = {entry.modality: (entry.encoder, entry.width) for entry in list(self.tokens)}
-        return seen if set(encoder_nodes()) <= set(seen) else {}
+    def is_encoded(self) -> bool:
+        """Whether tokens of all modalities were received."""
+        return {entry.modality for entry in list(self.tokens)} == set(MODALITIES)
 
     def is_heard(self) -> bool:
         """Whether the question topic has a subscriber."""
@@ -221,8 +211,7 @@ class _Robot:
         from mpnp_ros.conversions.messages import to_nanoseconds
 
         self.tokens.append(SeenTokens(message.modality, to_nanoseconds(message.header.stamp),
-                                      message.input_age, message.encode_duration, message.encoder,
-                                      message.shape[1]))
+                                      message.input_age, message.encode_duration))
 
     def _take_answer(self, message: Any) -> None:
         from mpnp_ros.conversions.messages import to_nanoseconds

@@ -64,7 +64,7 @@ def test_macs_are_ordered(compared):
 
 
 def test_the_way_adds_up_and_ends_at_the_first_answer():
-    tokens = [SeenTokens('camera', 2 * SECOND, .01, .2, 'e', 8), SeenTokens('camera', SECOND, .5, .5, 'e', 8)]
+    tokens = [SeenTokens('camera', 2 * SECOND, .01, .2), SeenTokens('camera', SECOND, .5, .5)]
     answers = [SeenAnswer(2 * SECOND + 100, {'camera': SECOND}, .1, .1),
                SeenAnswer(round(2.3 * SECOND), {'camera': 2 * SECOND, 'lidar': 7}, .05, .04),
                SeenAnswer(round(2.9 * SECOND), {'camera': 2 * SECOND, 'lidar': 8}, .05, .04)]
