@@ -16,10 +16,12 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
+
+import numpy as np
 
 from bench.common.figures import BLUE, GREEN, INK, new_figure, plain, save_png
 from bench.common.page import RESULTS, markdown_table, write_page
@@ -32,7 +34,8 @@ from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import Encoder, create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
-from mpnp_ros.questions.generator import NEARBY
+from mpnp_ros.questions.generator import NEARBY, objects_of
+from mpnp_ros.questions.key_frame import KeyFrame
 from mpnp_ros.questions.past import past_question
 from mpnp_ros.questions.phrasing import Meaning, say
 from mpnp_ros.questions.rule import rule_answer
@@ -41,7 +44,7 @@ from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import Answer, Status, UsedModality
 from mpnp_ros.serving.events import Event, EventKind, EventWatch
 from mpnp_ros.serving.memory import RememberedMoment, TokenMemory
-from mpnp_ros.serving.past import PastInquiry, Recollection
+from mpnp_ros.serving.past import CLOSER, PastInquiry, Recollection
 from mpnp_ros.serving.questions import Condition, Question
 from mpnp_ros.tokens import SECOND, ModalityTokens
 from mpnp_ros.training.key_frames import encode
@@ -59,6 +62,8 @@ LEAST = 1.0
 """Seconds that something must be there to be missed."""
 INTERVAL = 0.5
 """Seconds between moments."""
+APPROACH = 10
+"""Moments over which something comes closer: 5 s, as questions about the past have it."""
 
 
 PAGE = """# Events, and questions about the past
@@ -82,9 +87,10 @@ condition. Answering all {watched} conditions about one frame took {milliseconds
 
 {pasts}
 
-Each question is asked after the scene, from remembered tokens, about each category. A guess is the better of
-what can be said without a sensor: that one passed, that the last was there just now, that there are as many
-as at first.
+Each question is asked from remembered tokens about each category, after the scene. Whether something comes
+closer is asked every 5 s, of what is there; it does if it has come 2.5 m closer in that time, and "not seen"
+is wrong. A guess is what can be said without a sensor: that one passed, that the last was there just now,
+that there are as many as at first, that nothing comes closer.
 
 An hour of these tokens, two moments a second, takes {megabytes:.0f} MB. A minute of one core asks {hours:.1f}
 hours of them how many cars there were at every moment.
@@ -192,13 +198,18 @@ class WatchedDrive:
 
 def drives(root: NuScenes, encoder: Encoder) -> Iterator[WatchedDrive]:
     """Yield the scenes of a root, encoded."""
-    truth = TrueObjects(NEARBY)
     with progress('encoding', 'scene') as show:
         for number, scene in enumerate(root.scenes):
             show(number, len(root.scenes))
             frames = list(root.key_frames(scene))
             yield WatchedDrive(tuple(encode(frame, encoder) for frame in frames),
-                               tuple(map(truth.encode, frames)))
+                               tuple(map(true_objects, frames)))
+
+
+def true_objects(frame: KeyFrame) -> ModalityTokens:
+    """Return the true objects of a frame as tokens, with their distances."""
+    distances = [item.distance for item in objects_of(frame, NEARBY)] or [math.nan]
+    return replace(TrueObjects(NEARBY).encode(frame), distance=np.array(distances, np.float32))
 
 
 def holds(meaning: Meaning, tokens: ModalityTokens) -> bool:
@@ -264,8 +275,31 @@ def ask_past(method: Method, drive: WatchedDrive) -> Iterator[tuple[str, bool, b
         right = told is not None and abs(told - there[-1]) <= TOLERANCE if there else told is None
         yield 'when was the last, within 1 s', right, bool(there) and newest - there[-1] <= TOLERANCE
         before, after = (_number(tokens, category) for tokens in (drive.true[0], drive.true[-1]))
-        said = _said_change(recalled(method, 'What changed in the last hour?', moments).text, category)
-        yield 'more, fewer or as many as at first', said == _sign(after - before), after == before
+        change = _said_change(recalled(method, 'What changed in the last hour?', moments).text, category)
+        yield 'more, fewer or as many as at first', change == _sign(after - before), after == before
+        for end in range(APPROACH, len(moments) + 1, APPROACH):
+            closer = comes_closer([nearest(tokens, category) for tokens in drive.true[end - APPROACH:end]])
+            if closer is not None:
+                said = recalled(method, f'Is the {category} coming closer?', moments[:end]).text
+                yield 'is it coming closer', said == ('yes' if closer else 'no'), not closer
+                if said:
+                    yield 'the same, where it is seen', said == ('yes' if closer else 'no'), not closer
+
+
+def nearest(tokens: ModalityTokens, category: str) -> float:
+    """Return the distance of the nearest true object of a category, metres; inf if there is none."""
+    places = [place for place, (name, _) in enumerate(CHANNELS) if name == category]
+    there = tokens.values[:, places].sum(1) > 0.5
+    return float(tokens.distance[there].min(initial=math.inf))
+
+
+def comes_closer(distances: Sequence[float]) -> bool | None:
+    """Return whether something comes closer, oldest distance first; None unless it is there now and before."""
+    seen = [distance for distance in distances if math.isfinite(distance)]
+    if len(seen) < 2 or not math.isfinite(distances[-1]):
+        return None
+    third = max(1, len(seen) // 3)
+    return fmean(seen[:third]) - fmean(seen[-third:]) >= CLOSER
 
 
 def memory_cost(method: Method, drive: WatchedDrive) -> tuple[float, float]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 
+import numpy as np
+
 from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.method import Method
-from mpnp_ros.methods.questions import AskedQuestion, Reply
+from mpnp_ros.methods.questions import AskedQuestion, Reply, Tokens
 from mpnp_ros.questions.past import PastQuestion, Wanted
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
 from mpnp_ros.questions.wording import Description
@@ -29,6 +31,8 @@ NEAREST = (5, 10, 15, 20, 25, 30)
 """Metres within which a thing is looked for, to tell whether it comes closer."""
 CLOSER = 2.5
 """Metres by which it must have come closer."""
+LIKELY, JUST_NOW = 0.5, 0.5
+"""Expected number from which a token holds it, and seconds for which what was seen is still there."""
 
 
 @dataclass(frozen=True)
@@ -239,19 +243,29 @@ def _when(span: Span, newest: int) -> str:
 
 
 def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]) -> Asking:
-    """Whether the nearest such thing has come closer: it is looked for within growing distances."""
+    """Whether the nearest such thing has come closer.
+
+    Its distance is that of the nearest token that an answer rests on.  Where tokens have none, it is looked
+    for within growing distances.
+    """
     questions = [method.prepare(_is_within(asked.text, metres), YES_NO) for metres in NEAREST]
+    newest = moments[-1].stamp_ns
     first = method.answer(questions[-1], moments[-1].tokens)
     if reason := not_known(first.counted, first.answerable):
         return Recollection('', (), 1, reason)
-    distances = []
-    for count, moment in enumerate(moments, 1):
-        replies = method.answer_batch(questions, [moment.tokens] * len(questions))
-        distances.append(_distance([reply.probabilities[1] for reply in replies]))
-        yield count
-    seen = [(moment.stamp_ns, distance) for moment, distance in zip(moments, distances, strict=True)
-            if math.isfinite(distance)]
-    if not math.isfinite(distances[-1]):
+    seen: list[tuple[int, float]] = []
+    for start in range(0, len(moments), BATCH):
+        batch = moments[start:start + BATCH]
+        replies = method.answer_each([questions[-1]] * len(batch), [moment.tokens for moment in batch])
+        for moment, reply in zip(batch, replies, strict=True):
+            distance = _nearest(reply, moment.tokens)
+            if distance is None:
+                within = method.answer_batch(questions, [moment.tokens] * len(questions))
+                distance = _distance([each.probabilities[1] for each in within])
+            if math.isfinite(distance):
+                seen.append((moment.stamp_ns, distance))
+        yield start + len(batch)
+    if not seen or newest - seen[-1][0] > JUST_NOW * SECOND:
         return Recollection('', (), len(moments), f'no {asked.text} is seen')
     if len(seen) < 2:
         return Recollection('', (), len(moments), f'the {asked.text} has been seen only now')
@@ -260,6 +274,21 @@ def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]
     text = 'yes' if before - now >= CLOSER else 'no'
     span = Span(seen[0][0], seen[-1][0], f'{before:.0f} m, then {now:.0f} m', 1.)
     return Recollection(text, (span,), len(moments))
+
+
+def _nearest(reply: Reply, tokens: Tokens) -> float | None:
+    """Return the distance of the nearest token that holds what an answer counts, metres; inf if none does.
+
+    None: the method does not tell, or no token has a distance.
+    """
+    if not reply.grounding or not any(np.isfinite(frame.distance).any() for frame in tokens.values()):
+        return None
+    found = math.inf
+    for token in reply.grounding:
+        distances = tokens[token.modality].distance
+        if token.expected >= LIKELY and len(distances) and distances[token.token] < found:
+            found = float(distances[token.token])
+    return found
 
 
 def _distance(within: Sequence[float]) -> float:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import CancelledError, QuestionError
-from mpnp_ros.methods.questions import Reply
+from mpnp_ros.methods.questions import Grounding, Reply
 from mpnp_ros.questions.past import PastQuestion, Wanted, past_question
 from mpnp_ros.serving.memory import RememberedMoment, TokenMemory
 from mpnp_ros.serving.past import BATCH, NEAREST, PastInquiry, Recollection, in_words
@@ -59,6 +61,10 @@ class Method:
 
     def answer_batch(self, questions, tokens):
         return [self.answer(question, frame) for question, frame in zip(questions, tokens, strict=True)]
+
+    def answer_each(self, questions, tokens):
+        grounding = (Grounding('camera', 1, 'bus', .9, .6), Grounding('camera', 0, 'bus', .1, .4))
+        return [replace(reply, grounding=grounding) for reply in self.answer_batch(questions, tokens)]
 
 
 @pytest.fixture(scope='module')
@@ -147,6 +153,19 @@ def test_what_cannot_be_told_says_why(remembered):
         answered(Method(), past_question('Was there a bus 90 s ago?'), remembered(1., 1.))
     with pytest.raises(QuestionError, match='refused'):
         answered(Method(), PastQuestion(Wanted.EVER, 'refused'), remembered(1.))
+
+
+@pytest.mark.parametrize(('distances', 'text', 'span'), [
+    ((20., 16., 12., 8.), 'yes', '20 m, then 8 m'), ((9., 9., math.nan, 9.), 'no', '9 m, then 9 m'),
+    ((9., 9., 9., math.nan), '', '')])
+def test_the_tokens_that_answers_rest_on_tell_how_far_a_thing_is(remembered, distances, text, span):
+    moments = remembered(*[1.] * len(distances))
+    for moment, distance in zip(moments, distances, strict=True):
+        far = np.array([3., distance] + [40.] * (moment.tokens['camera'].count - 2), np.float32)
+        moment.tokens['camera'] = replace(moment.tokens['camera'], distance=far)
+    answer = answered(Method(), past_question('Is the bus coming closer?'), moments)
+    assert (answer.text, [entry.answer for entry in answer.spans]) == (text, [span] if span else [])
+    assert answer.unknown == ('' if text else 'no bus is seen')
 
 
 def test_moments_without_tokens_that_answer_are_left_out(remembered, tokens):
