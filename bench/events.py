@@ -294,7 +294,7 @@ def nearest(tokens: ModalityTokens, category: str) -> float:
 
 
 def comes_closer(distances: Sequence[float]) -> bool | None:
-    """Return whether something comes closer, oldest distance first; None unless it is there now and before."""
+    """Return whether something comes closer, oldest distance first; None unless it is there now and was."""
     seen = [distance for distance in distances if math.isfinite(distance)]
     if len(seen) < 2 or not math.isfinite(distances[-1]):
         return None

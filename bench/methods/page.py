@@ -195,7 +195,8 @@ def _lines(report: MethodsReport) -> Iterator[list[str]]:
     """The cells of every row; methods first, then yardsticks."""
     for row in (*report.rows, *filter(None, [report.blind])):
         times = report.form(row.name)
-        fewer = f', seeds {", ".join(map(str, row.seeds))}' if row.seeds != report.rows[0].seeds else ''
+        fewer = '' if row.seeds == report.rows[0].seeds else (
+            f', seed{"s" if row.seeds[1:] else ""} {", ".join(map(str, row.seeds))}')
         yield [row.name + fewer, str(row.accuracy), f'{row.steps:.0f} x {row.batch}',
                f'{row.parameters / MEGA:.2f}', f'{row.total / TERA:.2f}', f'{row.seconds / 60:.1f}',
                f'{row.peak_bytes / MEGA:.0f}',

@@ -82,6 +82,7 @@ class MethodsConfig(Options):
     without_skipping: Mapping[str, str] = option(
         {}, 'method that skips attention -> the same method without skipping')
     seeds: tuple[int, ...] = option((0, 1, 2), 'seeds')
+    once: tuple[str, ...] = option((), 'methods that are trained with the first of the seeds only')
     light: str = option('night', 'light of the adaptation')
     modality: str = option('lidar', 'modality of the adaptation; objects: true objects')
     budget: float = option(40e12, 'MACs of an adaptation, all costs counted', low=1)
@@ -99,12 +100,14 @@ class MethodsConfig(Options):
         (), 'accuracies in percent, for which the operations that reach them are told', low=0, high=100)
 
     def check(self) -> Iterator[str]:
-        """Faults: no methods or seeds, or no plan for the compared method."""
+        """Faults: no methods or seeds, or no plan for a named method."""
         for name in ('methods', 'seeds', 'ours'):
             if not getattr(self, name):
                 yield f'{name} of the benchmark is empty; give some'
         if self.ours and self.ours[0] not in self.methods:
             yield f'ours begins with {self.ours[0]}, which is not among the methods {", ".join(self.methods)}'
+        if lost := [name for name in self.once if name not in self.methods]:
+            yield f'once has {", ".join(lost)}; there are plans for {", ".join(self.methods)}'
         if self.task.types and self.modality != OBJECTS:
             yield f'a task of its own is about {OBJECTS}; leave modality {self.modality} out'
 
@@ -118,6 +121,8 @@ class MethodsConfig(Options):
                                      f'{", ".join(self.methods)}')
         for seed in seeds:
             for row in (*methods, BLIND):
+                if row in self.once and seed != seeds[0]:
+                    continue
                 name = self.ours[0] if row == BLIND else row
                 plan = self.methods[name]
                 points = self.points if row == BLIND else plan.points or self.points

@@ -138,7 +138,7 @@ def compare(new: Method, old: Method, before: Sequence[Example], test: TokenData
     with progress('evaluate', 'row', quiet) as show:
         for label, method in (('{new}', new), ('{old}', old)):
             answers = answers_of(method, test.examples, PreparedQuestions(method, files),
-                                 lambda example: test.frames[example.frame])
+                                 lambda example: test.frames[example.frame], in_steps=True)
             given = [answer or '' for answer in answers]
             rows[label] = Accuracy.of(test.examples, given, None, sample_of)
             right.append([example.answer.split() == answer.split()

@@ -18,6 +18,8 @@ from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence, Reply
+from mpnp_ros.methods.relations import YES_NO, answer_related
+from mpnp_ros.questions.relations import related_question
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
@@ -209,15 +211,16 @@ class Responder:
         tokens = self._board.usable()
         replies: dict[Inquiry, Reply] = {}
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
-        if len(inquiries) > 1 and heard:
+        together = [inquiry for inquiry in inquiries if related_question(inquiry.question.text) is None]
+        if len(together) > 1 and heard:
             try:
-                with interruptible(lambda: all(inquiry.cancelled for inquiry in inquiries)):
+                with interruptible(lambda: all(inquiry.cancelled for inquiry in together)):
                     asked = [self._method.prepare(inquiry.question.text, inquiry.question.choices)
-                             for inquiry in inquiries]
-                    replies = dict(zip(inquiries, self._method.answer_each(asked, [heard] * len(asked)),
+                             for inquiry in together]
+                    replies = dict(zip(together, self._method.answer_each(asked, [heard] * len(asked)),
                                        strict=True))
             except Exception as error:
-                LOG.debug('%d questions are answered one by one: %s', len(inquiries), error)
+                LOG.debug('%d questions are answered one by one: %s', len(together), error)
         return [self.respond(inquiry, tokens, replies.get(inquiry)) for inquiry in inquiries]
 
     def respond(self, inquiry: Inquiry, tokens: Tokens | None = None, reply: Reply | None = None) -> Answer:
@@ -251,6 +254,8 @@ class Responder:
 
     def _answer(self, inquiry: Inquiry, tokens: Tokens, blank: Answer, reply: Reply | None) -> Answer:
         question = inquiry.question
+        related = related_question(question.text) if question.choices else None
+        text, choices = (related.whether, YES_NO) if related else (question.text, question.choices)
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
         old = too_old(question, {name: self._board.age(frame.stamp_ns) for name, frame in heard.items()})
         heard = {name: frame for name, frame in heard.items() if name not in old}
@@ -259,11 +264,11 @@ class Responder:
             heard = {name: heard[name] for name in reply.used}
         elif len(heard) > 1:
             with interruptible(lambda: inquiry.cancelled):
-                asked = self._method.prepare(question.text, question.choices)
+                asked = self._method.prepare(text, choices)
                 heard = {name: heard[name] for name in self._method.answering(asked, heard)}
         if refusal := unmet(question, tuple(heard), old, {**self._board.absences(), **_closed(tokens)}):
             return replace(blank, status=Status.REFUSED, error=refusal)
-        lacking, doubt = self._lacking(question.text, tokens, heard)
+        lacking, doubt = self._lacking(text, tokens, heard)
         if lacking:
             blank, heard, reply = replace(blank, status=Status.NO_SENSOR, error=lacking), {}, None
             if not self._without_sensors():
@@ -271,11 +276,17 @@ class Responder:
         concerns = (*self._board.concerns(heard), *filter(None, [doubt]))
         inquiry.progress('reading')
         with interruptible(lambda: inquiry.cancelled):
-            if reply is None:
+            steps = None
+            if related and heard:
+                steps = answer_related(self._method, related, question.choices, heard)
+                reply = steps.reply if steps else None
+            if reply is not None:
+                answer = self._chosen(reply, heard, blank)
+            elif steps is not None:
+                answer = replace(blank, status=Status.UNKNOWN, text=UNKNOWN, error=steps.unknown)
+            else:
                 asked = self._method.prepare(question.text, question.choices)
                 answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)
-            else:
-                answer = self._chosen(reply, heard, blank)
         used = tuple(UsedModality(name, frame.stamp_ns, self._board.age(frame.stamp_ns))
                      for name, frame in sorted(heard.items()))
         oldest = min((entry.stamp_ns for entry in used), default=answer.stamp_ns)

@@ -82,7 +82,7 @@ class Comparison:
     def _links(self, see: Callable[[str], Frame]) -> Accuracy:
         """Return the accuracy of the links; see: key of a frame -> tokens; links read those of their own."""
         return self._accuracy(answers_of(self.method, self.dataset.examples, self._book,
-                                         lambda example: see(example.frame)))
+                                         lambda example: see(example.frame), in_steps=True))
 
     def _without_frames(self, frame: Frame) -> Accuracy:
         """Return the accuracy with the same tokens for all questions; each text is asked once."""

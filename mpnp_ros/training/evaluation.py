@@ -14,6 +14,8 @@ import numpy as np
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import Reply
+from mpnp_ros.methods.relations import answer_related
+from mpnp_ros.questions.relations import related_question
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 
@@ -149,18 +151,20 @@ def evaluate(method: Method, dataset: TokenDataset, book: PreparedQuestions | No
 
 def answers_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
-               cancelled: Callable[[], bool] | None = None) -> list[str | None]:
+               cancelled: Callable[[], bool] | None = None, in_steps: bool = False) -> list[str | None]:
     """Return the answer to every question in order; None if cancelled.
 
-    Raises TrainingError if there is no question.
+    in_steps: answer questions that relate two other things to each other in steps where that can be done, see
+    :mod:`mpnp_ros.methods.relations`; it needs the whole language model.  Raises TrainingError if there is no
+    question.
     """
-    replies = replies_of(method, examples, book, see, batch, cancelled)
+    replies = replies_of(method, examples, book, see, batch, cancelled, in_steps)
     return [None if reply is None else reply.text for reply in replies]
 
 
 def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
-               cancelled: Callable[[], bool] | None = None) -> list[Reply | None]:
+               cancelled: Callable[[], bool] | None = None, in_steps: bool = False) -> list[Reply | None]:
     """As :func:`answers_of`, with confidences.  With choices, the true answer may be unknown."""
     if not examples:
         raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
@@ -179,8 +183,11 @@ def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
         else:
             answered = [method.answer(method.prepare(example.question, example.choices), frame)
                         for example, frame in zip(chosen, tokens, strict=True)]
-        for place, reply in zip(order[start:start + batch], answered, strict=True):
-            replies[place] = reply
+        for place, example, frame, reply in zip(order[start:start + batch], chosen, tokens, answered,
+                                                strict=True):
+            related = related_question(example.question) if in_steps and example.choices else None
+            steps = answer_related(method, related, example.choices, frame) if related and frame else None
+            replies[place] = steps.reply if steps and steps.reply else reply
     return replies
 
 

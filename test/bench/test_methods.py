@@ -336,6 +336,14 @@ def test_no_two_runs_share_a_folder(config):
     assert [run.row for run in runs] == ['mpnp', 'eas', BLIND] * 2
 
 
+def test_some_methods_are_trained_with_the_first_seed_only(config):
+    chosen = replace(config.read, once=('eas',))
+    assert [(run.row, run.seed) for run in chosen.runs(('mpnp', 'eas'), (4, 2), 'data')] == [
+        ('mpnp', 4), ('eas', 4), (BLIND, 4), ('mpnp', 2), (BLIND, 2)]
+    with pytest.raises(OptionError, match='once has lavin'):
+        replace(config.read, once=('lavin',))
+
+
 def test_a_run_comes_back_from_its_folder(config, tmp_path):
     run = next(iter(config.read.runs(('mpnp',), (0,), 'data')))
     run.save(tmp_path / run.name)

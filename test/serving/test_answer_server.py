@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpnp_ros.errors import LinksError
-from mpnp_ros.methods.questions import Reply
+from mpnp_ros.methods.questions import Grounding, Reply
 from mpnp_ros.serving.answers import Status
 from mpnp_ros.serving.link_versions import LinkVersion
 from mpnp_ros.serving.modality_state import PlugMode
@@ -611,6 +611,39 @@ def test_a_pass_that_fails_fails_only_the_question_that_fails_alone(bench):
     outcomes = Counter(future.result(WAIT).status for future in waiting)
     assert cancelled.future.result(WAIT).status is Status.REJECTED
     assert outcomes[Status.OK] >= 2
+
+
+BESIDE = 'Are there any cars to the front of the bus?'
+
+
+@pytest.mark.parametrize('standing', [False, True])
+def test_a_question_about_one_thing_beside_another_is_answered_in_steps(bench, standing):
+    texts = []
+
+    def answer_each(questions, frames):
+        texts.extend((text, frame['camera'].distance.tolist()) for (text, _), frame in zip(
+            questions, frames, strict=True))
+        return [Reply('yes', .9, (.1, .9), ('camera',), .1, grounding=(
+            Grounding('camera', 1, 'bus', .9, 1.),)) for _ in questions]
+
+    bench.method.answer_each = answer_each
+    bench.plug('camera')
+    bench.offer('camera', distance=np.array([5., 10., 20.], np.float32))
+    question = Question(BESIDE, ('no', 'yes'), id='a', standing=standing)
+    answer = bench.server.ask(question).result(WAIT)
+    assert (answer.status, answer.text, answer.confidence) == (Status.OK, 'yes', .9)
+    assert texts == [('Are there any buses?', [5., 10., 20.]),
+                     ('Are there any cars to the front of me?', [5., 10.])]
+    assert [entry.distance for entry in answer.grounding] == [10., 20.]
+    assert [entry.modality for entry in answer.used] == ['camera']
+
+
+def test_the_place_of_one_thing_beside_another_needs_distances(bench):
+    bench.plug('camera')
+    bench.offer('camera')
+    answer = bench.server.ask(Question(BESIDE, ('no', 'yes'))).result(WAIT)
+    assert (answer.status, answer.text) == (Status.UNKNOWN, 'unknown')
+    assert 'do not tell how far things are' in answer.error
 
 
 def test_standing_questions_share_a_pass_about_a_new_frame(make_bench):

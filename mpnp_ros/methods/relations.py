@@ -1,0 +1,138 @@
+"""Answers to questions that relate two other things to each other, in steps that need no relation.
+
+First the anchor is asked for.  The tokens that this answer rests on tell where it is.  Then tokens are moved
+so that the anchor is in the place of the vehicle, and the question is asked as if it were about the vehicle.
+So the frozen model and the links answer questions with one hop without having been trained on any.  Sensors
+must tell how far things are.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.questions import Grounding, Reply, Tokens
+from mpnp_ros.questions.relations import (
+    FROM_ANCHOR,
+    FROM_BOTH,
+    RelatedQuestion,
+    status_question,
+    statuses_of,
+)
+from mpnp_ros.questions.vocabulary import STATUSES, lies
+from mpnp_ros.tokens import SECTORS, ModalityTokens
+
+YES_NO = ('no', 'yes')
+SOME = 0.05
+"""Expected number from which a token may hold the anchor; the one that holds most does."""
+SAME_PLACE = 2.0
+"""Metres around the anchor within which tokens are taken for the anchor itself."""
+
+
+@dataclass(frozen=True)
+class Related:
+    """The answer to a related question.  unknown: why there is none, in words; then `reply` is None."""
+
+    reply: Reply | None
+    unknown: str = ''
+
+
+def answer_related(method: Method, question: RelatedQuestion, choices: Sequence[str],
+                   tokens: Tokens) -> Related | None:
+    """Answer a related question with choices from the tokens of one frame, in several passes.
+
+    The reply has no counts, which would be about other places than those named.  None: the method does not
+    tell what its answers rest on.  Raises QuestionError.
+    """
+    seen = {name: frame for name, frame in tokens.items() if np.isfinite(frame.distance).any()}
+    if not seen:
+        return Related(None, 'unknown: the sensors in use do not tell how far things are, which a question '
+                             'about the place of one thing beside another needs')
+    whether = method.answer_each([method.prepare(question.whether, YES_NO)], [seen])[0]
+    if not whether.grounding:
+        return None
+    anchor = _anchor(whether.grounding, seen)
+    if anchor is None:
+        return Related(None, f'unknown: no {question.anchor.singular} is seen whose place is known')
+    place = _positions(seen[anchor.modality])[anchor.token]
+    others, kept = _others(seen, question, place)
+
+    def ask(text: str, answers: Sequence[str], frame: Tokens) -> Reply:
+        return method.answer_each([method.prepare(text, answers)], [frame])[0]
+
+    if question.form in (FROM_ANCHOR, FROM_BOTH):
+        if question.second is None:
+            reply = ask(question.text, choices, others)
+        else:
+            first = ask(question.text, STATUSES, others)
+            second = ask(status_question(question.second), STATUSES, seen)
+            reply = _compared(first, second, choices)
+    else:
+        status = question.anchor.status
+        if status is None:
+            status = ask(status_question(question.anchor), statuses_of(question.anchor), seen).text
+        reply = ask(question.of_status(status), choices, others)
+    grounding = (anchor, *(replace(entry, token=int(kept[entry.modality][entry.token]))
+                           for entry in reply.grounding if entry.token < len(kept[entry.modality])))
+    return Related(replace(reply, used=tuple(sorted(seen)), counted=(), grounding=grounding))
+
+
+def _anchor(grounding: Sequence[Grounding], tokens: Tokens) -> Grounding | None:
+    """Return the token that holds most of the anchor, of those whose place is known; None without any."""
+    placed = [entry for entry in grounding if entry.expected >= SOME
+              and np.isfinite(tokens[entry.modality].distance[entry.token:entry.token + 1]).all()]
+    return max(placed, key=lambda entry: entry.expected, default=None)
+
+
+def _positions(frame: ModalityTokens) -> np.ndarray:
+    """Return where tokens are, [P, 2] metres ahead and to the left; NaN where that is not known."""
+    return frame.distance[:, None] * np.stack([np.cos(frame.azimuth), np.sin(frame.azimuth)], 1)
+
+
+def _others(tokens: Tokens, question: RelatedQuestion,
+            place: np.ndarray) -> tuple[dict[str, ModalityTokens], Mapping[str, np.ndarray]]:
+    """Return the tokens of things beside the anchor, as the question needs them, and their indices.
+
+    FROM_ANCHOR: the anchor is in the place of the vehicle.  FROM_BOTH: those in a direction from the anchor.
+    place: of the anchor, [2] metres.
+    """
+    frames, kept = {}, {}
+    for name, frame in tokens.items():
+        offsets = _positions(frame) - place
+        apart = np.hypot(*offsets.T)
+        keep = apart > SAME_PLACE  # false where it is not known
+        if question.form == FROM_BOTH:
+            keep &= [bool(known) and lies(question.direction, x, y)
+                     for known, (x, y) in zip(np.isfinite(apart), offsets, strict=True)]
+        kept[name] = np.flatnonzero(keep)
+        frames[name] = _part(frame, kept[name])
+        if question.form == FROM_ANCHOR and len(kept[name]):
+            frames[name] = replace(
+                frames[name], azimuth=np.arctan2(offsets[keep, 1], offsets[keep, 0]).astype(np.float32),
+                distance=apart[keep].astype(np.float32), looked=np.ones(SECTORS, bool))
+    return frames, kept
+
+
+def _part(frame: ModalityTokens, rows: np.ndarray) -> ModalityTokens:
+    """Return some of the tokens; without any, one that counts nothing."""
+    looked = frame.sectors_looked_at()
+    if not len(rows):
+        return replace(frame, values=np.zeros_like(frame.values[:1]),
+                       azimuth=np.full(1, math.nan, np.float32), distance=np.full(1, math.nan, np.float32),
+                       source_index=frame.source_index[:1], boxes=frame.boxes[:1], looked=looked)
+    parts = {name: getattr(frame, name)[rows] for name in ('source_index', 'boxes')
+             if len(getattr(frame, name))}
+    return replace(frame, values=frame.values[rows], azimuth=frame.azimuth[rows],
+                   distance=frame.distance[rows], looked=looked, **parts)
+
+
+def _compared(first: Reply, second: Reply, choices: Sequence[str]) -> Reply:
+    """Return the answer whether two statuses are the same, from the probabilities of both."""
+    same = sum(one * other for one, other in zip(first.probabilities, second.probabilities, strict=True))
+    shares = tuple(same if choice == 'yes' else 1 - same if choice == 'no' else 0. for choice in choices)
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return replace(first, text=choices[best], confidence=shares[best], probabilities=shares,
+                   seconds=first.seconds + second.seconds)
