@@ -1,12 +1,15 @@
 """Questions that relate two other things to each other, and the questions that lead to their answers.
 
-NuScenes-QA (arXiv:2305.14836) calls them questions with one hop.  They are read in its wordings.
+NuScenes-QA (arXiv:2305.14836) calls them questions with one hop.  They are read in its wordings, and in
+others that end in a place such as "behind the moving bus".
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
-from mpnp_ros.questions.vocabulary import STATUSES_OF_CATEGORY, THING
+from mpnp_ros.questions.vocabulary import RELATIONS, SIDES, STATUSES_OF_CATEGORY, THING
 from mpnp_ros.questions.wording import TEMPLATES, Description, descriptions, read_question
 
 FROM_ANCHOR, SAME_STATUS, FROM_BOTH = 'anchor', 'same', 'both'
@@ -55,7 +58,11 @@ def statuses_of(thing: Description) -> tuple[str, ...]:
 
 def related_question(text: str) -> RelatedQuestion | None:
     """Read a question; None if it relates no two other things to each other, or has another wording."""
-    found = read_question(' '.join(text.split()))
+    text = ' '.join(text.split())
+    found = read_question(text)
+    if found is None and (match := _place().fullmatch(text)):
+        anchor = descriptions()[match['anchor'].casefold()]
+        return RelatedQuestion(FROM_ANCHOR, anchor, '', f'{match["question"]} {match["where"]} me?')
     if found is None or found.kind[2] not in (FROM_ANCHOR, SAME_STATUS, FROM_BOTH):
         return None
     (kind, _, form), slots, known = found.kind, dict(found.slots), descriptions()
@@ -71,3 +78,13 @@ def related_question(text: str) -> RelatedQuestion | None:
         return RelatedQuestion(form, anchor, slots['relation'], first, known[slots['second']])
     template = TEMPLATES[kind, 1, 'me'][0]
     return RelatedQuestion(form, anchor, slots['relation'], template.format(**slots))
+
+
+@cache
+def _place() -> re.Pattern[str]:
+    """Return the pattern of a question that ends in a place beside another thing."""
+    things = '|'.join(re.escape(thing.singular) for thing in dict.fromkeys(descriptions().values()))
+    towards = '|'.join((*RELATIONS, *SIDES))
+    where = rf'(?:to|on) the (?:{towards}) of|behind|in front of|ahead of|left of|right of'
+    return re.compile(rf'(?P<question>(?!.*\bsame\b).+?) (?P<where>{where}) the (?P<anchor>{things})\s*\?*',
+                      re.IGNORECASE)

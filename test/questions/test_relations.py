@@ -42,8 +42,20 @@ def test_same_status_asks_for_things_of_that_status():
     assert status_question(CAR) == 'What is the status of the car?'
 
 
+@pytest.mark.parametrize(('text', 'asked'), [
+    ('How many cars are to the front left of the moving bus?', 'How many cars are to the front left of me?'),
+    ('what is  behind the Moving bus', 'what is behind me?'),
+    ('Anybody in front of the moving bus?', 'Anybody in front of me?'),
+    ('Do you see cars on the left of the moving bus?', 'Do you see cars on the left of me?')])
+def test_other_words_are_read_where_they_end_in_a_place(text, asked):
+    found = related_question(text)
+    assert (found.form, found.anchor, found.text) == (FROM_ANCHOR, BUS, asked)
+
+
 @pytest.mark.parametrize('text', [
-    'Are there any cars to the front of me?', 'Are there any cars?', 'What is behind the bus?', '',
+    'Are there any cars to the front of me?', 'Are there any cars?', 'What is behind us?', '',
+    'Behind the bus?', 'Is the status of the car the same as of the truck behind the bus?',
+    'What is behind the house?',
     'Are there any cars to the front of the unicorn?'])
 def test_other_questions_are_not_related(text):
     assert related_question(text) is None
