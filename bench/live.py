@@ -103,7 +103,7 @@ class HeardAnswer:
 
 
 @dataclass(frozen=True)
-class Change:
+class SensorChange:
     """A sensor is plugged in or out.  at, until: s since the first answer; then to one that shows it.
 
     Of the time after that: the number of answers to each question and of those that say "unknown", the
@@ -197,7 +197,7 @@ def alive(processes: LoggedProcesses, met: Callable[[], object]) -> object:
     return met()
 
 
-def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[Change], list[HeardAnswer]]:
+def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[SensorChange], list[HeardAnswer]]:
     """End and start the encoder of each sensor in turn while the world drives.
 
     seconds: to wait after each change.  Raises NotAnsweringError if a node ends or a change has no effect.
@@ -213,7 +213,7 @@ def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[Change]
         newest = [answer for answer in asker.since(since) if answer.id == SUBJECT[sensor]]
         return bool(newest) and sensor in newest[-1].stamps
 
-    changes: list[Change] = []
+    changes: list[SensorChange] = []
     parameters = {WORLD: {'seed': SEED, 'questions': 0}}
     with (system(node, processes, asker, (FUSION, ADAPTATION, WORLD), placement, parameters),
           ExitStack() as running):
@@ -248,7 +248,7 @@ def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[Change]
             unknown = [answer for answer in answers if answer.status == Status.UNKNOWN]
             told, not_told = ({subject: sum(answer.id == subject for answer in part) for subject in QUESTIONS}
                               for part in (answers, unknown))
-            changes.append(Change(
+            changes.append(SensorChange(
                 sensor, way, changed - begun, shown - changed, told, not_told, float(np.diff(times).max()),
                 tuple(sorted({name for answer in own for name in answer.stamps}))))
             print(changes[-1], flush=True)
@@ -338,7 +338,7 @@ def processor_seconds(pid: int | None) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
-def write_report(page: Path, changes: Sequence[Change], heard: Sequence[HeardAnswer], watched: Watched,
+def write_report(page: Path, changes: Sequence[SensorChange], heard: Sequence[HeardAnswer], watched: Watched,
                  seconds: float) -> Path:
     """Write page, figures and picture; returns the path of the page."""
     rows = [[change.sensor, change.way, f'{change.until:.1f}',
@@ -361,7 +361,7 @@ def write_report(page: Path, changes: Sequence[Change], heard: Sequence[HeardAns
             'watched': asdict(watched)}, partial(draw, changes=changes, heard=heard))
 
 
-def draw(path: Path, changes: Sequence[Change], heard: Sequence[HeardAnswer]) -> None:
+def draw(path: Path, changes: Sequence[SensorChange], heard: Sequence[HeardAnswer]) -> None:
     """Draw when each sensor's encoder ran, and the answers that rested on it."""
     figure = new_figure(11, 3.6)
     axes, begun = figure.subplots(), heard[0].at

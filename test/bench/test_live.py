@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from bench.live import FRAMES, Change, HeardAnswer, Watched, conditions, processor_seconds, write_report
+from bench.live import FRAMES, HeardAnswer, SensorChange, Watched, conditions, processor_seconds, write_report
 from mpnp_ros.questions.wording import read_question
 
 SECOND = 1_000_000_000
@@ -23,7 +23,7 @@ def test_a_hundred_conditions_differ_and_are_understood():
 
 
 def test_the_page_counts_answers_that_rest_on_old_tokens(tmp_path):
-    changes = [Change(sensor, way, 10., 2.5, {'objects': 4, 'motion': 3, 'sounds': 3},
+    changes = [SensorChange(sensor, way, 10., 2.5, {'objects': 4, 'motion': 3, 'sounds': 3},
                       {'objects': 0, 'motion': 3 * (way == 'out'), 'sounds': 0}, .5, ('camera',))
                for sensor in ('camera', 'lidar', 'radar', 'imu', 'audio') for way in ('out', 'in')]
     answers = [heard(5., 'objects', camera=.1, lidar=.2), heard(6., 'objects', camera=.1, lidar=3.2),
