@@ -29,18 +29,17 @@ from bench.common.jobs import isolate
 from bench.common.page import RESULTS, markdown_table, write_page
 from bench.common.program import exit_code, program_parser
 from bench.common.timing import Summary, machine_text
+from bench.events import true_objects
 from mpnp_ros.cli.node_processes import OVERLAYS, LoggedProcesses, Placement, node_process, source_files
 from mpnp_ros.cli.session import ros_session, wait_for
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.node_names import ADAPTATION, FUSION, WORLD, encoder_nodes
-from mpnp_ros.questions.generator import NEARBY
 from mpnp_ros.questions.vocabulary import CATEGORIES, RELATIONS
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import Status
 from mpnp_ros.tokens import SECOND
 from mpnp_ros.tokens import ModalityTokens as Tokens
-from mpnp_ros.training.true_objects import TrueObjects
 from mpnp_world.dataset.objects_only import scene_key_frames
 
 if TYPE_CHECKING:
@@ -235,7 +234,8 @@ def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[SensorC
             wanted = way == IN
 
             def shows(sensor: str = sensor, changed: float = changed, wanted: bool = wanted) -> bool:
-                return bool(asker.since(changed)) and rests_on(sensor, changed) == wanted
+                told = any(answer.id == SUBJECT[sensor] for answer in asker.since(changed))
+                return told and rests_on(sensor, changed) == wanted
 
             wait_for(partial(alive, processes, shows), CHANGE,
                      f'{sensor} {way}: no answer shows it; see {log}')
@@ -289,9 +289,9 @@ def watch_conditions(node: Node, log: Path, count: int) -> Watched:
     from mpnp_ros.conversions.messages import to_message
     from mpnp_ros.endpoints import SENSOR_DATA, qos_profile
 
-    asker, processes, objects = Asker(node), LoggedProcesses(log), TrueObjects(NEARBY)
+    asker, processes = Asker(node), LoggedProcesses(log)
     encoder = read_manifest(shipped_links()[LIDAR].path).config.encoder
-    frames = [replace(objects.encode(frame), modality=LIDAR, encoder=encoder)
+    frames = [replace(true_objects(frame), modality=LIDAR, encoder=encoder)
               for frame in scene_key_frames(SEED, WARM_UP + FRAMES, 1 / RATE)]
     publisher = node.create_publisher(ModalityTokens, f'tokens/{LIDAR}', qos_profile(SENSOR_DATA, 5))
     published: dict[int, float] = {}

@@ -14,70 +14,97 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpnp_ros.methods.method import Method
+from mpnp_ros.methods.mpnp.grounding import MOST
 from mpnp_ros.methods.questions import Grounding, Reply, Tokens
 from mpnp_ros.questions.relations import (
     FROM_ANCHOR,
     FROM_BOTH,
+    SAME_STATUS,
     RelatedQuestion,
     status_question,
     statuses_of,
 )
 from mpnp_ros.questions.vocabulary import STATUSES, lies
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTOR, SECTORS, ModalityTokens
 
 YES_NO = ('no', 'yes')
 SOME = 0.05
 """Expected number from which a token may hold the anchor; the one that holds most does."""
 SAME_PLACE = 2.0
 """Metres around the anchor within which tokens are taken for the anchor itself."""
+RANGES = np.arange(4., 21., 4.)
+"""Metres from the anchor at which it is decided whether a sensor looks there."""
 
 
 @dataclass(frozen=True)
 class Related:
-    """The answer to a related question.  unknown: why there is none, in words; then `reply` is None."""
+    """The answer to a related question.
+
+    unknown: why there is none, in words; then `reply` is None.  steps: the answers that led to it.
+    """
 
     reply: Reply | None
     unknown: str = ''
+    steps: tuple[Reply, ...] = ()
+
+
+def placed(tokens: Tokens) -> dict[str, ModalityTokens]:
+    """Return the tokens of modalities that tell how far things are."""
+    return {name: frame for name, frame in tokens.items() if np.isfinite(frame.distance).any()}
 
 
 def answer_related(method: Method, question: RelatedQuestion, choices: Sequence[str],
                    tokens: Tokens) -> Related | None:
     """Answer a related question with choices from the tokens of one frame, in several passes.
 
-    The reply has no counts, which would be about other places than those named.  None: the method does not
-    tell what its answers rest on.  Raises QuestionError.
+    The reply has no counts, which would be about other places than those named.  The weights of the tokens
+    that it rests on are shared evenly between the steps.  None: the question must be asked as it is, because
+    the method does not tell what its answers rest on, or a comparison has no yes and no.  Raises
+    QuestionError.
     """
-    seen = {name: frame for name, frame in tokens.items() if np.isfinite(frame.distance).any()}
+    if question.second is not None and not set(YES_NO) <= set(map(str.casefold, choices)):
+        return None
+    seen = placed(tokens)
     if not seen:
         return Related(None, 'unknown: the sensors in use do not tell how far things are, which a question '
                              'about the place of one thing beside another needs')
-    whether = method.answer_each([method.prepare(question.whether, YES_NO)], [seen])[0]
-    if not whether.grounding:
-        return None
-    anchor = _anchor(whether.grounding, seen)
-    if anchor is None:
-        return Related(None, f'unknown: no {question.anchor.singular} is seen whose place is known')
-    place = _positions(seen[anchor.modality])[anchor.token]
-    others, kept = _others(seen, question, place)
 
     def ask(text: str, answers: Sequence[str], frame: Tokens) -> Reply:
         return method.answer_each([method.prepare(text, answers)], [frame])[0]
 
-    if question.form in (FROM_ANCHOR, FROM_BOTH):
-        if question.second is None:
-            reply = ask(question.text, choices, others)
-        else:
-            first = ask(question.text, STATUSES, others)
-            second = ask(status_question(question.second), STATUSES, seen)
-            reply = _compared(first, second, choices)
-    else:
+    steps = [ask(question.whether, YES_NO, seen)]
+    if not steps[0].grounding:
+        return None
+    anchor = _anchor(steps[0].grounding, seen)
+    if anchor is None:
+        return Related(None, f'unknown: no {question.anchor.singular} is seen whose place is known',
+                       tuple(steps))
+    others, kept = _others(seen, question, _positions(seen[anchor.modality])[anchor.token])
+    if question.form == SAME_STATUS:
         status = question.anchor.status
         if status is None:
-            status = ask(status_question(question.anchor), statuses_of(question.anchor), seen).text
-        reply = ask(question.of_status(status), choices, others)
-    grounding = (anchor, *(replace(entry, token=int(kept[entry.modality][entry.token]))
-                           for entry in reply.grounding if entry.token < len(kept[entry.modality])))
-    return Related(replace(reply, used=tuple(sorted(seen)), counted=(), grounding=grounding))
+            steps.append(ask(status_question(question.anchor), statuses_of(question.anchor), seen))
+            status = steps[-1].text
+        steps.append(ask(question.of_status(status), choices, others))
+    else:
+        steps.append(ask(question.text, choices if question.second is None else STATUSES, others))
+    rests_on = [[anchor], [replace(entry, token=int(kept[entry.modality][entry.token]))
+                           for entry in steps[-1].grounding if entry.token < len(kept[entry.modality])]]
+    reply = steps[-1]
+    if question.second is not None:
+        steps.append(ask(status_question(question.second), STATUSES, seen))
+        reply = _compared(reply, steps[-1], choices)
+        rests_on.append(list(steps[-1].grounding))
+    return Related(replace(reply, used=tuple(sorted(seen)), counted=(), grounding=_shared(rests_on),
+                           seconds=sum(step.seconds for step in steps)), '', tuple(steps))
+
+
+def _shared(groups: Sequence[Sequence[Grounding]]) -> tuple[Grounding, ...]:
+    """Return the heaviest tokens of several answers, each of which has the same weight."""
+    told = [group for group in groups if group]
+    weighed = [replace(entry, weight=entry.weight / sum(other.weight for other in group) / len(told))
+               for group in told for entry in group]
+    return tuple(sorted(weighed, key=lambda entry: -entry.weight)[:MOST])
 
 
 def _anchor(grounding: Sequence[Grounding], tokens: Tokens) -> Grounding | None:
@@ -109,11 +136,25 @@ def _others(tokens: Tokens, question: RelatedQuestion,
                      for known, (x, y) in zip(np.isfinite(apart), offsets, strict=True)]
         kept[name] = np.flatnonzero(keep)
         frames[name] = _part(frame, kept[name])
-        if question.form == FROM_ANCHOR and len(kept[name]):
-            frames[name] = replace(
-                frames[name], azimuth=np.arctan2(offsets[keep, 1], offsets[keep, 0]).astype(np.float32),
-                distance=apart[keep].astype(np.float32), looked=np.ones(SECTORS, bool))
+        if question.form == FROM_ANCHOR:
+            frames[name] = replace(frames[name], looked=_looked(frame.sectors_looked_at(), place))
+            if len(kept[name]):
+                frames[name] = replace(
+                    frames[name], azimuth=np.arctan2(offsets[keep, 1], offsets[keep, 0]).astype(np.float32),
+                    distance=apart[keep].astype(np.float32))
     return frames, kept
+
+
+def _looked(looked: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return in which sectors around a place most of the points up to the last of RANGES are looked at.
+
+    looked: the sectors around the vehicle, bool [SECTORS].
+    """
+    angles = np.radians((np.arange(SECTORS) + .5) * SECTOR - 180)
+    ahead, left = (place[axis] + np.outer(function(angles), RANGES)
+                   for axis, function in enumerate((np.cos, np.sin)))
+    sectors = ((np.degrees(np.arctan2(left, ahead)) + 180) // SECTOR).astype(int) % SECTORS
+    return looked[sectors].mean(1) > 0.5
 
 
 def _part(frame: ModalityTokens, rows: np.ndarray) -> ModalityTokens:
@@ -130,9 +171,12 @@ def _part(frame: ModalityTokens, rows: np.ndarray) -> ModalityTokens:
 
 
 def _compared(first: Reply, second: Reply, choices: Sequence[str]) -> Reply:
-    """Return the answer whether two statuses are the same, from the probabilities of both."""
+    """Return the answer whether two statuses are the same, from the probabilities of both.
+
+    choices: yes and no, in any case, and perhaps others.
+    """
     same = sum(one * other for one, other in zip(first.probabilities, second.probabilities, strict=True))
-    shares = tuple(same if choice == 'yes' else 1 - same if choice == 'no' else 0. for choice in choices)
+    same = min(1., same)
+    shares = tuple({'yes': same, 'no': 1 - same}.get(choice.casefold(), 0.) for choice in choices)
     best = max(range(len(shares)), key=shares.__getitem__)
-    return replace(first, text=choices[best], confidence=shares[best], probabilities=shares,
-                   seconds=first.seconds + second.seconds)
+    return replace(first, text=choices[best], confidence=shares[best], probabilities=shares)

@@ -14,6 +14,10 @@ from mpnp_ros.questions.wording import TEMPLATES, Description, descriptions, rea
 
 FROM_ANCHOR, SAME_STATUS, FROM_BOTH = 'anchor', 'same', 'both'
 
+_OTHER_PLACE = re.compile(r'\b(?:i|am|we|me|us|my|our|same|behind|ahead|beside|left|right|front|back|near)\b',
+                          re.IGNORECASE)
+"""Words of the asker, or of another place: where a question has some, it is not moved to the anchor."""
+
 
 @dataclass(frozen=True)
 class RelatedQuestion:
@@ -60,7 +64,7 @@ def related_question(text: str) -> RelatedQuestion | None:
     """Read a question; None if it relates no two other things to each other, or has another wording."""
     text = ' '.join(text.split())
     found = read_question(text)
-    if found is None and (match := _place().fullmatch(text)):
+    if found is None and (match := _place().fullmatch(text)) and not _OTHER_PLACE.search(match['question']):
         anchor = descriptions()[match['anchor'].casefold()]
         return RelatedQuestion(FROM_ANCHOR, anchor, '', f'{match["question"]} {match["where"]} me?')
     if found is None or found.kind[2] not in (FROM_ANCHOR, SAME_STATUS, FROM_BOTH):
@@ -69,6 +73,8 @@ def related_question(text: str) -> RelatedQuestion | None:
     anchor = known[slots['anchor']]
     if form == SAME_STATUS:
         things = known[slots.get('things') or slots['thing']]
+        if not (statuses_of(anchor) and statuses_of(things)):
+            return None
         return RelatedQuestion(form, anchor, '', TEMPLATES[kind, 0, 'any'][0], things=things)
     if form == FROM_BOTH:
         template = TEMPLATES[kind, 1, 'me'][0]
@@ -86,5 +92,5 @@ def _place() -> re.Pattern[str]:
     things = '|'.join(re.escape(thing.singular) for thing in dict.fromkeys(descriptions().values()))
     towards = '|'.join((*RELATIONS, *SIDES))
     where = rf'(?:to|on) the (?:{towards}) of|behind|in front of|ahead of|left of|right of'
-    return re.compile(rf'(?P<question>(?!.*\bsame\b).+?) (?P<where>{where}) the (?P<anchor>{things})\s*\?*',
+    return re.compile(rf'(?P<question>.+?) (?P<where>{where}) the (?P<anchor>{things})\s*\?*',
                       re.IGNORECASE)

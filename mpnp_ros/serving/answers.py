@@ -18,7 +18,7 @@ from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence, Reply
-from mpnp_ros.methods.relations import YES_NO, answer_related
+from mpnp_ros.methods.relations import YES_NO, answer_related, placed
 from mpnp_ros.questions.relations import related_question
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
@@ -257,6 +257,8 @@ class Responder:
         related = related_question(question.text) if question.choices else None
         text, choices = (related.whether, YES_NO) if related else (question.text, question.choices)
         heard = {name: frame for name, frame in tokens.items() if name in self._method.modalities}
+        if related:
+            heard = placed(heard) or heard
         old = too_old(question, {name: self._board.age(frame.stamp_ns) for name, frame in heard.items()})
         heard = {name: frame for name, frame in heard.items() if name not in old}
         reply = None if old else reply
@@ -276,14 +278,16 @@ class Responder:
         concerns = (*self._board.concerns(heard), *filter(None, [doubt]))
         inquiry.progress('reading')
         with interruptible(lambda: inquiry.cancelled):
-            steps = None
+            steps, unknown = None, ''
             if related and heard:
                 steps = answer_related(self._method, related, question.choices, heard)
-                reply = steps.reply if steps else None
-            if reply is not None:
+            if steps is not None:
+                reply, told = steps.reply, (not_known(step.counted, step.answerable) for step in steps.steps)
+                unknown = next(filter(None, told), steps.unknown)
+            if unknown:
+                answer = replace(blank, status=Status.UNKNOWN, text=UNKNOWN, error=unknown)
+            elif reply is not None:
                 answer = self._chosen(reply, heard, blank)
-            elif steps is not None:
-                answer = replace(blank, status=Status.UNKNOWN, text=UNKNOWN, error=steps.unknown)
             else:
                 asked = self._method.prepare(question.text, question.choices)
                 answer = (self._choose if question.choices else self._generate)(inquiry, asked, heard, blank)

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 
-import numpy as np
-
 from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Reply, Tokens
+from mpnp_ros.methods.relations import placed
 from mpnp_ros.questions.past import PastQuestion, Wanted
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
 from mpnp_ros.questions.wording import Description
@@ -253,18 +252,23 @@ def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]
     first = method.answer(questions[-1], moments[-1].tokens)
     if reason := not_known(first.counted, first.answerable):
         return Recollection('', (), 1, reason)
-    seen: list[tuple[int, float]] = []
+    distances: dict[int, float] = {}
     for start in range(0, len(moments), BATCH):
         batch = moments[start:start + BATCH]
-        replies = method.answer_each([questions[-1]] * len(batch), [moment.tokens for moment in batch])
-        for moment, reply in zip(batch, replies, strict=True):
-            distance = _nearest(reply, moment.tokens)
+        measured = [moment for moment in batch if placed(moment.tokens)]
+        replies = method.answer_each([questions[-1]] * len(measured),
+                                     [moment.tokens for moment in measured]) if measured else []
+        nearest = {moment.stamp_ns: _nearest(reply, moment.tokens)
+                   for moment, reply in zip(measured, replies, strict=True)}
+        for count, moment in enumerate(batch, start + 1):
+            distance = nearest.get(moment.stamp_ns)
             if distance is None:
                 within = method.answer_batch(questions, [moment.tokens] * len(questions))
-                distance = _distance([each.probabilities[1] for each in within])
-            if math.isfinite(distance):
-                seen.append((moment.stamp_ns, distance))
+                distance = _distance([reply.probabilities[1] for reply in within])
+                yield count
+            distances[moment.stamp_ns] = distance
         yield start + len(batch)
+    seen = [(stamp, distance) for stamp, distance in distances.items() if math.isfinite(distance)]
     if not seen or newest - seen[-1][0] > JUST_NOW * SECOND:
         return Recollection('', (), len(moments), f'no {asked.text} is seen')
     if len(seen) < 2:
@@ -279,16 +283,17 @@ def _closer(method: Method, asked: PastQuestion, moments: list[RememberedMoment]
 def _nearest(reply: Reply, tokens: Tokens) -> float | None:
     """Return the distance of the nearest token that holds what an answer counts, metres; inf if none does.
 
-    None: the method does not tell, or no token has a distance.
+    None: the method does not tell, or only tokens whose distance is not known hold it.
     """
-    if not reply.grounding or not any(np.isfinite(frame.distance).any() for frame in tokens.values()):
+    if not reply.grounding:
         return None
-    found = math.inf
-    for token in reply.grounding:
-        distances = tokens[token.modality].distance
-        if token.expected >= LIKELY and len(distances) and distances[token.token] < found:
-            found = float(distances[token.token])
-    return found
+    holding = [entry for entry in reply.grounding if entry.expected >= LIKELY]
+    distances = [float(distance) for entry in holding
+                 for distance in tokens[entry.modality].distance[entry.token:entry.token + 1]]
+    near = [distance for distance in distances if distance <= NEAREST[-1]]
+    if not near and (len(distances) < len(holding) or any(map(math.isnan, distances))):
+        return None
+    return min(near, default=math.inf)
 
 
 def _distance(within: Sequence[float]) -> float:

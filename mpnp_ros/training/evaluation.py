@@ -154,9 +154,9 @@ def answers_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
                cancelled: Callable[[], bool] | None = None, in_steps: bool = False) -> list[str | None]:
     """Return the answer to every question in order; None if cancelled.
 
-    in_steps: answer questions that relate two other things to each other in steps where that can be done, see
-    :mod:`mpnp_ros.methods.relations`; it needs the whole language model.  Raises TrainingError if there is no
-    question.
+    in_steps: answer questions that relate two other things to each other in steps, see
+    :mod:`mpnp_ros.methods.relations`; it needs the whole language model.  Where the steps end at "unknown",
+    the answer to the question as it is counts.  Raises TrainingError if there is no question.
     """
     replies = replies_of(method, examples, book, see, batch, cancelled, in_steps)
     return [None if reply is None else reply.text for reply in replies]

@@ -16,7 +16,7 @@ from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.relations import related_question
 from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import ANSWERS, CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY, THING
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 LIDAR = 'lidar'
 
@@ -84,10 +84,40 @@ def test_an_answer_rests_on_the_anchor_and_on_tokens_as_they_were_numbered():
     fact = next(fact for fact in SceneFacts(items) if fact.kind == ('object', 1, 'anchor'))
     text = fact.ask(random.Random(0), '').text
     reply = answer_related(Exact(), related_question(text), ANSWERS, {LIDAR: frame}).reply
-    anchor = items[reply.grounding[0].token]
-    assert anchor.category == related_question(text).anchor.category
-    assert sorted(entry.token for entry in reply.grounding) == list(range(len(items)))
+    anchor, *others = [entry.token for entry in reply.grounding]
+    assert items[anchor].category == related_question(text).anchor.category
+    assert sorted([anchor, *others]) == list(range(len(items)))
+    shares = [entry.weight for entry in reply.grounding]
+    assert shares == pytest.approx([.5, *[.5 / len(others)] * len(others)])
     assert (reply.used, reply.counted) == ((LIDAR,), ())
+
+
+def test_a_comparison_may_be_spelled_with_capitals_but_needs_yes_and_no():
+    items = [AnnotatedObject(category, category, 'moving', (10. * place, 5., 0.), (1., 1., 1.), 0.)
+             for place, category in enumerate(('bus', 'car', 'truck'))]
+    question = related_question('Is the status of the car to the front of the bus the same as the truck?')
+    found = answer_related(Exact(), question, ('No', 'Yes', 'maybe'), {LIDAR: seen(items)}).reply
+    assert (found.text, found.probabilities) == ('Yes', (0., 1., 0.))
+    assert answer_related(Exact(), question, ('different', 'same'), {LIDAR: seen(items)}) is None
+
+
+@pytest.mark.parametrize('place', [(0.1, 0., 0.), (0.1, 12., 0.), (21., 0., 0.)])
+def test_what_the_sensor_does_not_look_at_is_not_looked_at_from_the_anchor(place):
+    bus = AnnotatedObject('b', 'bus', 'moving', place, (9., 3., 3.), 0., num_lidar_pts=9)
+    behind = np.ones(SECTORS, bool)
+    behind[:SECTORS // 4] = behind[-SECTORS // 4:] = False  # half of the view, behind the vehicle
+    frames = []
+
+    class Seeing(Exact):
+        def answer_each(self, questions, tokens):
+            frames.extend(frame[LIDAR].looked for frame in tokens)
+            return super().answer_each(questions, tokens)
+
+    answer_related(Seeing(), related_question('Are there any cars to the back of the bus?'), ANSWERS,
+                   {LIDAR: replace(seen([bus]), looked=behind)})
+    asked, moved = frames
+    assert (asked == behind).all()
+    assert moved.mean() == pytest.approx(1 if place[0] > 10 else .5, abs=.15 if place[0] > 10 else .02)
 
 
 def test_what_cannot_be_answered_in_steps_says_why():

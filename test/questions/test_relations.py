@@ -55,7 +55,11 @@ def test_other_words_are_read_where_they_end_in_a_place(text, asked):
 @pytest.mark.parametrize('text', [
     'Are there any cars to the front of me?', 'Are there any cars?', 'What is behind us?', '',
     'Behind the bus?', 'Is the status of the car the same as of the truck behind the bus?',
-    'What is behind the house?',
+    'What is behind the house?', 'Am I behind the bus?', 'Do I have to stop behind the bus?',
+    'Are there any cars to the left of me that are behind the bus?',
+    'Is it behind the bus in front of the car?',
+    'Are there any other cars of the same status as the barrier?',
+    'Are there any other barriers of the same status as the moving car?',
     'Are there any cars to the front of the unicorn?'])
 def test_other_questions_are_not_related(text):
     assert related_question(text) is None

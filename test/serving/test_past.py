@@ -157,7 +157,7 @@ def test_what_cannot_be_told_says_why(remembered):
 
 @pytest.mark.parametrize(('distances', 'text', 'span'), [
     ((20., 16., 12., 8.), 'yes', '20 m, then 8 m'), ((9., 9., math.nan, 9.), 'no', '9 m, then 9 m'),
-    ((9., 9., 9., math.nan), '', '')])
+    ((9., 9., 9., 40.), '', '')])
 def test_the_tokens_that_answers_rest_on_tell_how_far_a_thing_is(remembered, distances, text, span):
     moments = remembered(*[1.] * len(distances))
     for moment, distance in zip(moments, distances, strict=True):
@@ -166,6 +166,21 @@ def test_the_tokens_that_answers_rest_on_tell_how_far_a_thing_is(remembered, dis
     answer = answered(Method(), past_question('Is the bus coming closer?'), moments)
     assert (answer.text, [entry.answer for entry in answer.spans]) == (text, [span] if span else [])
     assert answer.unknown == ('' if text else 'no bus is seen')
+
+
+def test_a_thing_that_only_a_sensor_without_distances_sees_is_looked_for(remembered, tokens):
+    moments = remembered(28., 20., 12.)
+    far = tokens('lidar', distance=np.full(3, 25., np.float32))
+    both = [RememberedMoment(moment.stamp_ns, {**moment.tokens, 'lidar': far}) for moment in moments]
+
+    class Both(Method):
+        modalities = ('camera', 'lidar')
+
+        def answering(self, question, tokens):
+            return tuple(sorted(tokens))
+
+    answer = answered(Both(), past_question('Is the bus coming closer?'), both)
+    assert (answer.text, answer.unknown) == ('yes', '')
 
 
 def test_moments_without_tokens_that_answer_are_left_out(remembered, tokens):
