@@ -31,13 +31,13 @@ from mpnp_ros.methods.link_store import shipped_links
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import Tokens
 from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
-from mpnp_ros.methods.relations import answer_related
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
 from mpnp_ros.questions.generator import NEARBY, LabelledQuestion, scene_questions
 from mpnp_ros.questions.relations import related_question
 from mpnp_ros.questions.vocabulary import ANSWERS
+from mpnp_ros.serving.relations import reply_in_steps
 from mpnp_ros.training.comparison import AWAY, nothing_seen
 from mpnp_ros.training.key_frames import encode, turn_tokens
 from mpnp_ros.training.true_objects import OBJECTS
@@ -129,10 +129,8 @@ def questions(root: NuScenes, method: Method) -> Iterator[AskedInStreet]:
 
 def in_steps(method: Method, entry: AskedInStreet, tokens: Tokens) -> str:
     """Return the answer in steps; empty where it is unknown."""
-    related = related_question(entry.question.text)
-    assert related is not None  # only such questions are asked
-    found = answer_related(method, related, ANSWERS, tokens)
-    return found.reply.text if found and found.reply else ''
+    reply = reply_in_steps(method, entry.question.text, ANSWERS, tokens)
+    return reply.text if reply else ''
 
 
 def directly(method: Method, entry: AskedInStreet, tokens: Tokens) -> str:

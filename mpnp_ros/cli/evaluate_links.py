@@ -26,6 +26,7 @@ from mpnp_ros.nuscenes.tables import NuScenes
 from mpnp_ros.progress import progress
 from mpnp_ros.questions.generator import EVERYTHING, Scope
 from mpnp_ros.questions.visible import sensors_of
+from mpnp_ros.serving.relations import reply_in_steps
 from mpnp_ros.training.comparison import Comparison
 from mpnp_ros.training.dataset import TokenDataset
 from mpnp_ros.training.evaluation import Accuracy, Share
@@ -75,7 +76,7 @@ def evaluate_links(arguments: Namespace) -> int:
         channels = {encoder.modality: encoder.channels for encoder in encoders
                     if hasattr(encoder, 'channels')}
         comparison = Comparison(method, test, channels, train=rest.examples, truth=truth, seed=recipe.seed,
-                                files=QuestionFiles())
+                                files=QuestionFiles(), in_steps=reply_in_steps)
         with progress(name, 'row', arguments.quiet) as show:
             for label, row in comparison.rows():
                 rows[label] = row

@@ -24,6 +24,7 @@ from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
 from mpnp_ros.modalities.registry import sensors
 from mpnp_ros.progress import progress
 from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.serving.relations import reply_in_steps
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.comparison import Comparison
@@ -138,13 +139,14 @@ def compare(new: Method, old: Method, before: Sequence[Example], test: TokenData
     with progress('evaluate', 'row', quiet) as show:
         for label, method in (('{new}', new), ('{old}', old)):
             answers = answers_of(method, test.examples, PreparedQuestions(method, files),
-                                 lambda example: test.frames[example.frame], in_steps=True)
+                                 lambda example: test.frames[example.frame], in_steps=reply_in_steps)
             given = [answer or '' for answer in answers]
             rows[label] = Accuracy.of(test.examples, given, None, sample_of)
             right.append([example.answer.split() == answer.split()
                           for example, answer in zip(test.examples, given, strict=True)])
             show(len(rows), 0, label)
-        for label, row in Comparison(new, test, channels, train=before, files=files).rows():
+        for label, row in Comparison(new, test, channels, train=before, files=files,
+                                     in_steps=reply_in_steps).rows():
             if label != 'sensors':
                 rows[label] = row
                 show(len(rows), 0, label)

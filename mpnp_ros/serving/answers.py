@@ -18,12 +18,12 @@ from mpnp_ros.errors import CancelledError, LinksError, MpnpError, QuestionError
 from mpnp_ros.llm.language_model import interruptible
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Counted, Grounding, Influence, Reply
-from mpnp_ros.methods.relations import YES_NO, answer_related, placed
 from mpnp_ros.questions.relations import related_question
 from mpnp_ros.serving.coverage import not_known, unseen
 from mpnp_ros.serving.link_versions import LinkVersions
 from mpnp_ros.serving.modality_board import ModalityBoard
 from mpnp_ros.serving.questions import Question
+from mpnp_ros.serving.relations import YES_NO, answer_related, placed
 from mpnp_ros.serving.requirements import not_met, too_old, unmet
 from mpnp_ros.tokens import ModalityTokens
 

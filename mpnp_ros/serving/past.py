@@ -15,13 +15,13 @@ from statistics import fmean
 from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Reply, Tokens
-from mpnp_ros.methods.relations import placed
 from mpnp_ros.questions.past import PastQuestion, Wanted
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import CANCELLED
 from mpnp_ros.serving.coverage import not_known
 from mpnp_ros.serving.memory import RememberedMoment
+from mpnp_ros.serving.relations import placed
 from mpnp_ros.tokens import SECOND
 
 YES_NO, NUMBERS = ('no', 'yes'), tuple(map(str, range(MAX_COUNT + 1)))

@@ -15,7 +15,7 @@ from mpnp_ros.questions.vocabulary import Channel
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
-from mpnp_ros.training.evaluation import Accuracy, answers_of, majority_answers
+from mpnp_ros.training.evaluation import Accuracy, InSteps, answers_of, majority_answers
 from mpnp_ros.training.key_frames import heading_of, sample_of, scene_of, turn_tokens, twins
 from mpnp_ros.training.true_objects import OBJECTS
 
@@ -31,17 +31,18 @@ class Comparison:
 
     def __init__(self, method: Method, dataset: TokenDataset, channels: Mapping[str, Sequence[Channel]], *,
                  train: Sequence[Example] = (), truth: Method | None = None, seed: int = 0,
-                 files: QuestionFiles | None = None) -> None:
+                 files: QuestionFiles | None = None, in_steps: InSteps | None = None) -> None:
         """method: with the links to measure.
 
         channels: of the modalities whose tokens count objects.  train: questions whose answers the majority
         goes by, default: those of the data set.  truth: a method with links to true objects, whose tokens the
         data set has then.  seed: of the choice of wrong images.  files: folder of questions for the next run.
+        in_steps: answers some questions from the tokens of sensors in another way.
         """
         self.method, self.dataset, self.truth, self._seed = method, dataset, truth, seed
         self._channels = {name: channels[name] for name in method.links() if name in channels}
         self._train, self._files = train or dataset.examples, files
-        self._book = PreparedQuestions(method, files)
+        self._book, self._in_steps = PreparedQuestions(method, files), in_steps
 
     def rows(self) -> Iterator[tuple[str, Accuracy]]:
         """Yield accuracies by name, each when it is measured.
@@ -51,8 +52,7 @@ class Comparison:
         wrong image: the tokens of another key frame, of another scene where there is one; left out where
         there is one key frame.  blind: links to tokens that count, which see nothing.  unplugged: the
         language model without links.  majority: the most frequent answer of each text.  true objects: the
-        links to true objects.  Questions that relate two other things to each other are answered in steps
-        from the tokens of sensors, and as they are in the rows blind, unplugged and true objects.
+        links to true objects.  Rows blind, unplugged and true objects do without `in_steps`.
         """
         frames, names = self.dataset.frames, tuple(self.method.links())
 
@@ -83,7 +83,7 @@ class Comparison:
     def _links(self, see: Callable[[str], Frame]) -> Accuracy:
         """Return the accuracy of the links; see: key of a frame -> tokens; links read those of their own."""
         return self._accuracy(answers_of(self.method, self.dataset.examples, self._book,
-                                         lambda example: see(example.frame), in_steps=True))
+                                         lambda example: see(example.frame), in_steps=self._in_steps))
 
     def _without_frames(self, frame: Frame) -> Accuracy:
         """Return the accuracy with the same tokens for all questions; each text is asked once."""

@@ -14,8 +14,6 @@ import numpy as np
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import Reply
-from mpnp_ros.methods.relations import answer_related
-from mpnp_ros.questions.relations import related_question
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 
@@ -26,6 +24,9 @@ DRAWS = 300
 """Resamplings of a bootstrap."""
 
 Group = TypeVar('Group', str, int)
+
+InSteps = Callable[[Method, str, Sequence[str], Frame], Reply | None]
+"""Returns the answer to a question with choices about a frame; None: the method is asked as usual."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,11 @@ def evaluate(method: Method, dataset: TokenDataset, book: PreparedQuestions | No
 
 def answers_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
-               cancelled: Callable[[], bool] | None = None, in_steps: bool = False) -> list[str | None]:
+               cancelled: Callable[[], bool] | None = None, in_steps: InSteps | None = None,
+               ) -> list[str | None]:
     """Return the answer to every question in order; None if cancelled.
 
-    in_steps: answer questions that relate two other things to each other in steps, see
-    :mod:`mpnp_ros.methods.relations`; it needs the whole language model.  Where the steps end at "unknown",
-    the answer to the question as it is counts.  Raises TrainingError if there is no question.
+    in_steps: answers some questions in another way.  Raises TrainingError if there is no question.
     """
     replies = replies_of(method, examples, book, see, batch, cancelled, in_steps)
     return [None if reply is None else reply.text for reply in replies]
@@ -164,7 +164,8 @@ def answers_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
 
 def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuestions,
                see: Callable[[Example], Frame], batch: int = BATCH,
-               cancelled: Callable[[], bool] | None = None, in_steps: bool = False) -> list[Reply | None]:
+               cancelled: Callable[[], bool] | None = None, in_steps: InSteps | None = None,
+               ) -> list[Reply | None]:
     """As :func:`answers_of`, with confidences.  With choices, the true answer may be unknown."""
     if not examples:
         raise TrainingError('there are no questions to evaluate on; hold out fewer or more frames')
@@ -185,9 +186,8 @@ def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
                         for example, frame in zip(chosen, tokens, strict=True)]
         for place, example, frame, reply in zip(order[start:start + batch], chosen, tokens, answered,
                                                 strict=True):
-            related = related_question(example.question) if in_steps and example.choices else None
-            steps = answer_related(method, related, example.choices, frame) if related and frame else None
-            replies[place] = steps.reply if steps and steps.reply else reply
+            told = in_steps(method, example.question, example.choices, frame) if in_steps else None
+            replies[place] = told or reply
     return replies
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mpnp_ros.methods.questions import Grounding, Reply
-from mpnp_ros.methods.relations import answer_related
 from mpnp_ros.questions.generator import SceneFacts
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.relations import related_question
 from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import ANSWERS, CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY, THING
+from mpnp_ros.serving.relations import answer_related
 from mpnp_ros.tokens import SECTORS, ModalityTokens
 
 LIDAR = 'lidar'

@@ -21,6 +21,7 @@ from mpnp_ros.questions.relations import (
     FROM_BOTH,
     SAME_STATUS,
     RelatedQuestion,
+    related_question,
     status_question,
     statuses_of,
 )
@@ -99,6 +100,13 @@ def answer_related(method: Method, question: RelatedQuestion, choices: Sequence[
                            seconds=sum(step.seconds for step in steps)), '', tuple(steps))
 
 
+def reply_in_steps(method: Method, text: str, choices: Sequence[str], tokens: Tokens) -> Reply | None:
+    """Return the answer to a question in steps; None if it is no related one, or steps do not lead to it."""
+    question = related_question(text) if choices and tokens else None
+    found = answer_related(method, question, choices, tokens) if question else None
+    return found.reply if found else None
+
+
 def _shared(groups: Sequence[Sequence[Grounding]]) -> tuple[Grounding, ...]:
     """Return the heaviest tokens of several answers, each of which has the same weight."""
     told = [group for group in groups if group]
@@ -109,9 +117,9 @@ def _shared(groups: Sequence[Sequence[Grounding]]) -> tuple[Grounding, ...]:
 
 def _anchor(grounding: Sequence[Grounding], tokens: Tokens) -> Grounding | None:
     """Return the token that holds most of the anchor, of those whose place is known; None without any."""
-    placed = [entry for entry in grounding if entry.expected >= SOME
-              and np.isfinite(tokens[entry.modality].distance[entry.token:entry.token + 1]).all()]
-    return max(placed, key=lambda entry: entry.expected, default=None)
+    located = [entry for entry in grounding if entry.expected >= SOME
+               and np.isfinite(tokens[entry.modality].distance[entry.token:entry.token + 1]).all()]
+    return max(located, key=lambda entry: entry.expected, default=None)
 
 
 def _positions(frame: ModalityTokens) -> np.ndarray:
