@@ -38,6 +38,7 @@ from mpnp_ros.node_names import ADAPTATION, FUSION, WORLD, encoder_nodes
 from mpnp_ros.questions.vocabulary import CATEGORIES, RELATIONS
 from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import Status
+from mpnp_ros.supervisor import Supervisor
 from mpnp_ros.tokens import SECOND
 from mpnp_ros.tokens import ModalityTokens as Tokens
 from mpnp_world.dataset.objects_only import scene_key_frames
@@ -182,12 +183,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def system(node: Node, processes: LoggedProcesses, asker: Asker, names: Sequence[str], placement: Placement,
-           parameters: Mapping[str, Mapping[str, object]]) -> Iterator[None]:
-    """Run nodes until the fusion node among them listens."""
-    with processes.run([node_process(name, placement, parameters.get(name)) for name in names]):
-        wait_for(partial(alive, processes, asker.is_heard), START, 'the fusion node does not listen')
-        yield
+def running(processes: LoggedProcesses, asker: Asker, placement: Placement,
+            parameters: Mapping[str, Mapping[str, object]]) -> Iterator[Supervisor]:
+    """Run nodes, given with their parameters; the block begins when the fusion node listens."""
+    with processes.run([node_process(name, placement, own) for name, own in parameters.items()]) as group:
+        wait_for(partial(alive, processes, asker.is_heard), START,
+                 f'the fusion node does not listen; see {processes.log}')
+        yield group
 
 
 def alive(processes: LoggedProcesses, met: Callable[[], object]) -> object:
@@ -213,11 +215,11 @@ def plug_in_and_out(node: Node, log: Path, seconds: float) -> tuple[list[SensorC
         return bool(newest) and sensor in newest[-1].stamps
 
     changes: list[SensorChange] = []
-    parameters = {WORLD: {'seed': SEED, 'questions': 0}}
-    with (system(node, processes, asker, (FUSION, ADAPTATION, WORLD), placement, parameters),
-          ExitStack() as running):
+    nodes: dict[str, dict[str, object]] = {
+        FUSION: {}, ADAPTATION: {}, WORLD: {'seed': SEED, 'questions': 0}}
+    with running(processes, asker, placement, nodes), ExitStack() as plugged:
         for sensor in SENSORS:
-            running.push(encoders[sensor])
+            plugged.push(encoders[sensor])
             plug_in(sensor)
         for subject, text in QUESTIONS.items():
             asker.ask(subject, text)
@@ -306,10 +308,8 @@ def watch_conditions(node: Node, log: Path, count: int) -> Watched:
         time.sleep(1 / RATE)
         return {answer.id for answer in asker.answers if LIDAR in answer.stamps} == names
 
-    fusion = node_process(FUSION, Placement(), {'standing_size': count, 'modalities': [LIDAR]})
-    with processes.run([fusion]) as group:
-        wait_for(partial(alive, processes, asker.is_heard), START,
-                 f'the fusion node does not listen; see {log}')
+    nodes = {FUSION: {'standing_size': count, 'modalities': [LIDAR]}}
+    with running(processes, asker, Placement(), nodes) as group:
         asked = dict(zip(map(str, range(count)), conditions(), strict=False))
         names = set(asked)
         for name, text in asked.items():

@@ -21,10 +21,10 @@ from mpnp_ros.questions.wording import Description
 from mpnp_ros.serving.answers import CANCELLED
 from mpnp_ros.serving.coverage import not_known
 from mpnp_ros.serving.memory import RememberedMoment
-from mpnp_ros.serving.relations import placed
+from mpnp_ros.serving.relations import YES_NO, placed
 from mpnp_ros.tokens import SECOND
 
-YES_NO, NUMBERS = ('no', 'yes'), tuple(map(str, range(MAX_COUNT + 1)))
+NUMBERS = tuple(map(str, range(MAX_COUNT + 1)))
 BATCH = 16
 NEAREST = (5, 10, 15, 20, 25, 30)
 """Metres within which a thing is looked for, to tell whether it comes closer."""

@@ -142,14 +142,12 @@ def _others(tokens: Tokens, question: RelatedQuestion,
         if question.form == FROM_BOTH:
             keep &= [bool(known) and lies(question.direction, x, y)
                      for known, (x, y) in zip(np.isfinite(apart), offsets, strict=True)]
-        kept[name] = np.flatnonzero(keep)
-        frames[name] = _part(frame, kept[name])
+        kept[name], looked = np.flatnonzero(keep), frame.sectors_looked_at()
         if question.form == FROM_ANCHOR:
-            frames[name] = replace(frames[name], looked=_looked(frame.sectors_looked_at(), place))
-            if len(kept[name]):
-                frames[name] = replace(
-                    frames[name], azimuth=np.arctan2(offsets[keep, 1], offsets[keep, 0]).astype(np.float32),
-                    distance=apart[keep].astype(np.float32))
+            looked = _looked(looked, place)
+            frame = replace(frame, azimuth=np.arctan2(offsets[:, 1], offsets[:, 0]).astype(np.float32),
+                            distance=apart.astype(np.float32))
+        frames[name] = _part(frame, kept[name], looked)
     return frames, kept
 
 
@@ -165,9 +163,8 @@ def _looked(looked: np.ndarray, place: np.ndarray) -> np.ndarray:
     return looked[sectors].mean(1) > 0.5
 
 
-def _part(frame: ModalityTokens, rows: np.ndarray) -> ModalityTokens:
-    """Return some of the tokens; without any, one that counts nothing."""
-    looked = frame.sectors_looked_at()
+def _part(frame: ModalityTokens, rows: np.ndarray, looked: np.ndarray) -> ModalityTokens:
+    """Return some of the tokens with the sectors that are looked at; without any, one that counts nothing."""
     if not len(rows):
         return replace(frame, values=np.zeros_like(frame.values[:1]),
                        azimuth=np.full(1, math.nan, np.float32), distance=np.full(1, math.nan, np.float32),
@@ -183,8 +180,8 @@ def _compared(first: Reply, second: Reply, choices: Sequence[str]) -> Reply:
 
     choices: yes and no, in any case, and perhaps others.
     """
-    same = sum(one * other for one, other in zip(first.probabilities, second.probabilities, strict=True))
-    same = min(1., same)
+    same = min(1., sum(one * other for one, other in zip(first.probabilities, second.probabilities,
+                                                         strict=True)))
     shares = tuple({'yes': same, 'no': 1 - same}.get(choice.casefold(), 0.) for choice in choices)
     best = max(range(len(shares)), key=shares.__getitem__)
     return replace(first, text=choices[best], confidence=shares[best], probabilities=shares)

@@ -175,19 +175,23 @@ def replies_of(method: Method, examples: Sequence[Example], book: PreparedQuesti
     for start in range(0, len(order), batch):
         if cancelled and cancelled():
             break
-        chosen = [examples[at] for at in order[start:start + batch]]
+        frames = {at: see(examples[at]) for at in order[start:start + batch]}
+        if in_steps:
+            for at, frame in frames.items():
+                replies[at] = in_steps(method, examples[at].question, examples[at].choices, frame)
+        left = [at for at in frames if replies[at] is None]
+        chosen, tokens = [examples[at] for at in left], [frames[at] for at in left]
+        if not chosen:
+            continue
         book.read(chosen)
         questions = [book.question(example) for example in chosen]
-        tokens = [see(example) for example in chosen]
         if all(question.choices for question in questions):
             answered = method.answer_batch(questions, tokens)
         else:
             answered = [method.answer(method.prepare(example.question, example.choices), frame)
                         for example, frame in zip(chosen, tokens, strict=True)]
-        for place, example, frame, reply in zip(order[start:start + batch], chosen, tokens, answered,
-                                                strict=True):
-            told = in_steps(method, example.question, example.choices, frame) if in_steps else None
-            replies[place] = told or reply
+        for at, reply in zip(left, answered, strict=True):
+            replies[at] = reply
     return replies
 
 
