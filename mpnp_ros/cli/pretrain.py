@@ -11,6 +11,8 @@ frames half a second apart.
 
     mpnp pretrain --root world --modality lidar --output heads/lidar
     mpnp pretrain --root random --modality lidar --form detections --output heads/lidar-objects
+
+`--start HEAD` trains a head that finds objects further, such as a shipped one on boxes of your own.
 """
 from __future__ import annotations
 
@@ -53,6 +55,9 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help='sectors: counts by direction; detections: single objects, of camera '
                              'and LiDAR (default: %(default)s)')
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='folder of the head')
+    parser.add_argument('--start', metavar='HEAD',
+                        help='shipped head, or folder of a head, that training begins with; of the form '
+                             'detections (default: none)')
     parser.add_argument('--scenes', nargs='+', metavar='SCENE',
                         help='names or tokens of scenes (default: all)')
     parser.add_argument('--config', type=Path, metavar='YAML',
@@ -79,7 +84,8 @@ def run(arguments: Namespace) -> int:
     config = recipe(arguments)
     source = head_training(arguments.modality, arguments.form).inputs(arguments.device)
     checkpoint = arguments.checkpoint or checkpoint_folder(
-        arguments.output, config, arguments.modality, arguments.form, arguments.root, arguments.scenes)
+        arguments.output, config, arguments.modality, arguments.form, arguments.root, arguments.scenes,
+        arguments.start)
     with interruptible() as cancelled:
         dataset = read(arguments, source, config, cancelled)
         if arguments.features_only:
@@ -89,7 +95,7 @@ def run(arguments: Namespace) -> int:
             pretrain if arguments.form == 'sectors' else pretrain_detections
         print(f'{len(train)} training frames, {len(validation)} validation frames, which select the best '
               f'epoch ({scenes_text(validation)})')
-        head = new_head(source, config, arguments.form)
+        head = new_head(source, config, arguments.form, arguments.start)
         with progress('training', quiet=arguments.quiet) as show:
             report = trained(head, train, validation, config, lambda step: show(
                 step.step, step.steps, f'loss {step.loss:.3f}, validation {step.validation or 0:.3f}'),
@@ -164,8 +170,9 @@ def provenance(arguments: Namespace, config: PretrainingConfig,
                train: SectorDataset | DetectionDataset) -> str:
     """Return the provenance for the manifest in one line."""
     roots = ', '.join(root.resolve().name for root in arguments.root)
+    after = f'; it began with {arguments.start}' if arguments.start else ''
     return (f'mpnp pretrain on {roots}: {arguments.modality}, {len(train)} frames, at most {config.epochs} '
-            f'epochs, seed {config.seed}')
+            f'epochs, seed {config.seed}{after}')
 
 
 def scenes_text(dataset: SectorDataset | DetectionDataset) -> str:

@@ -33,8 +33,6 @@ from mpnp_ros.training.head_scores import score_sectors
 
 BRIGHTER, LIGHTER = 0.15, 0.03
 """Deviations of the factor of brightness, as a logarithm, and of what is added, where white is 1."""
-RARE = 0.0015
-"""Probability of an object in a cell at the start."""
 STATUS_WEIGHT, OFFSET_WEIGHT = 0.7, 0.5
 """Weights of these parts of the loss; existence and category have 1."""
 SHORT = 0.2
@@ -73,9 +71,6 @@ class _DetectionRun(HeadRun):
                  config: PretrainingConfig, folder: Path | None) -> None:
         self.train, self.validation = train, validation
         self.network = cast('DetectionNetwork | GroundNetwork', head.network)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.network.start_at(RARE)
         objects = [[targets.position.tolist(), targets.channel.tolist()] for targets in train.targets]
         super().__init__(head, len(train), [train.scenes, validation.scenes, objects], config, folder)
 

@@ -11,15 +11,17 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mpnp_ros.errors import TrainingError
+from mpnp_ros.errors import ConfigurationError, TrainingError
+from mpnp_ros.modalities.camera.ground_network import GroundNetwork
+from mpnp_ros.modalities.detection_network import DetectionNetwork
 from mpnp_ros.modalities.head_training import HeadInput, PretrainingConfig
-from mpnp_ros.modalities.heads import Head, HeadManifest
+from mpnp_ros.modalities.heads import Head, HeadManifest, load_head
 from mpnp_ros.questions.vocabulary import CHANNELS, Channel
 from mpnp_ros.training.checkpoint import (
     TrainingState,
@@ -30,6 +32,9 @@ from mpnp_ros.training.checkpoint import (
 )
 from mpnp_ros.training.head_data import recipe_of
 from mpnp_ros.training.head_scores import SectorScores
+
+RARE = 0.0015
+"""Probability of an object in a cell that an untrained head gives."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,13 @@ class PretrainingReport:
     calibration: tuple[float, ...] = ()
 
 
-def new_head(source: HeadInput, config: PretrainingConfig, form: str = 'sectors') -> Head:
-    """Return an untrained head for some inputs; form: as in HeadManifest."""
+def new_head(source: HeadInput, config: PretrainingConfig, form: str = 'sectors',
+             start: str | Path | None = None) -> Head:
+    """Return a head to train for some inputs.
+
+    form: as in HeadManifest.  start: name or folder of a head that finds objects, whose weights it begins
+    with; None: it is untrained.  Raises ConfigurationError where that head is of another form or shape.
+    """
     names = ('hidden', 'ring', 'depth', 'dropout') if form == 'sectors' else ('hidden',)
     shape = {**source.shape, **{name: getattr(config, name) for name in names}}
     manifest = HeadManifest(source.kind, CHANNELS, config.max_distance, config.min_points, source.backbone,
@@ -75,7 +85,23 @@ def new_head(source: HeadInput, config: PretrainingConfig, form: str = 'sectors'
                             form=form)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return Head(manifest, manifest.build())
+        head = Head(manifest, manifest.build())
+        if isinstance(head.network, DetectionNetwork | GroundNetwork):
+            head.network.start_at(RARE)
+    if start is None:
+        return head
+    if form != 'detections':
+        raise ConfigurationError(f'heads of the form {form} start anew; leave out head {start}, or choose '
+                                 'the form detections')
+    first = load_head(start, source.kind, source.backbone)
+    for name in ('form', 'shape', 'input'):
+        has, needed = getattr(first.manifest, name), getattr(manifest, name)
+        if has != needed:
+            raise ConfigurationError(f'training cannot start with head {start}: its {name} is {has}; that of '
+                                     f'the head to train is {needed}')
+    head.network.load_state_dict(first.network.state_dict())
+    return replace(head, manifest=replace(manifest, provenance=f'{manifest.provenance}, after '
+                                                               f'{first.manifest.sha256[:12]}'))
 
 
 class HeadRun(ABC):

@@ -54,6 +54,20 @@ def test_detections_are_a_form_of_their_own(train, tmp_path, capsys):
     assert 'the radar has no heads of the form detections; there are sectors' in capsys.readouterr().err
 
 
+def test_a_head_is_trained_further(train, tmp_path, capsys):
+    (tmp_path / 'recipe.yaml').write_text('lidar: {hidden: 4, batch: 1}')
+    options = '--form', 'detections', '--config', str(tmp_path / 'recipe.yaml')
+    assert train(*options) == 0
+    first = tmp_path / 'head'
+    further = '--start', str(first), '--output', str(tmp_path / 'further')
+    assert train(*options, *further) == 0
+    manifest = json.loads((tmp_path / 'further/manifest.json').read_text())
+    assert f'it began with {first}' in manifest['provenance']
+    capsys.readouterr()
+    assert train(*further) == 2
+    assert f'heads of the form sectors start anew; leave out head {first}' in capsys.readouterr().err
+
+
 def test_what_the_head_can_tell_is_written(train, tmp_path, monkeypatch, capsys):
     from mpnp_ros.training import head_scores
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mpnp_ros.errors import TrainingError
+from mpnp_ros.errors import ConfigurationError, TrainingError
 from mpnp_ros.modalities.detection_network import CENTRE, KINDS, LENGTH, OFFSETS, STATES
 from mpnp_ros.modalities.grid_objects import GridObjects, find
 from mpnp_ros.modalities.head_training import PretrainingConfig
-from mpnp_ros.modalities.heads import Head
+from mpnp_ros.modalities.heads import Head, read_manifest, save_head
 from mpnp_ros.modalities.lidar.detection_grid import PLANES
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
@@ -112,6 +112,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert second.calibration == report.calibration
     with pytest.raises(TrainingError, match='another recipe'):
         trained(data, replace(CONFIG, hide_earlier=.5), checkpoint=tmp_path / 'run')
+
+
+def test_training_starts_with_a_head_of_the_same_shape(tmp_path: Path) -> None:
+    head, _ = trained(made_up(tmp_path))
+    save_head(tmp_path / 'head', head)
+    further = new_head(SOURCE, replace(CONFIG, seed=1), 'detections', tmp_path / 'head')
+    states = head.network.state_dict(), further.network.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert further.manifest.provenance.endswith(f'after {read_manifest(tmp_path / "head").sha256[:12]}')
+    with pytest.raises(ConfigurationError, match=r"its shape is \{.*'hidden': 4\}; that of"):
+        new_head(SOURCE, replace(CONFIG, hidden=8), 'detections', tmp_path / 'head')
 
 
 def test_the_loss_is_small_where_the_maps_are_right() -> None:
