@@ -26,15 +26,15 @@ STAMP = 1_700_000_000 * SECOND
 RADARS = ('radar_front', 'radar_back')
 
 
-def cloud(radar, stamp_ns, count=20):
+def cloud(radar, stamp_ns, count=20, fields=FIELDS):
     """Returns of a radar, ten metres ahead of it."""
-    records = np.zeros((count, len(FIELDS)), '<f4')
+    records = np.zeros((count, len(fields)), '<f4')
     records[:, 0], records[:, 1] = 10, np.linspace(-2, 2, count)
-    message = PointCloud2(height=1, width=count, point_step=4 * len(FIELDS), row_step=records.nbytes,
+    message = PointCloud2(height=1, width=count, point_step=4 * len(fields), row_step=records.nbytes,
                           data=array.array('B', records.tobytes()))
     message.header.stamp, message.header.frame_id = from_nanoseconds(stamp_ns), f'{radar}_mount'
     message.fields = [PointField(name=name, offset=4 * place, datatype=PointField.FLOAT32, count=1)
-                      for place, name in enumerate(FIELDS)]
+                      for place, name in enumerate(fields)]
     return message
 
 
@@ -83,6 +83,15 @@ def test_scans_of_one_moment_become_tokens_with_the_oldest_stamp(pair):
     assert read.values.shape == (72, 24) and np.isfinite(read.azimuth).all()
     assert set(read.source_index[np.abs(read.azimuth) < 1]) == {0}
     assert set(read.source_index[np.abs(read.azimuth) > 2]) == {1}
+
+
+def test_a_radar_without_speeds_over_ground_is_read_too(pair):
+    publishers, tokens, _, _ = pair
+    stamp = STAMP + SECOND // 2
+    publishers['radar_back'].publish(cloud('radar_back', stamp + 7))
+    publishers['radar_front'].publish(cloud('radar_front', stamp, fields=('x', 'y', 'z', 'doppler', 'snr')))
+    message = tokens.wait(where=lambda message: stamp_of(message) == stamp)[0]
+    assert tuple(message.sources) == RADARS
 
 
 def test_a_radar_that_sees_nothing_is_there_and_a_silent_one_is_left_out(pair):

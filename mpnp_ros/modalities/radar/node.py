@@ -11,6 +11,7 @@ from sensor_msgs.msg import PointCloud2
 from mpnp_ros.conversions.pointclouds import to_records
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.doppler import doppler_records, fields_of
 from mpnp_ros.modalities.radar.frames import FIELDS, SOUND, RadarFrame, RadarScan, radar_scan
 from mpnp_ros.modalities.radar.health import RadarLimits
 from mpnp_ros.nodes.discovery import CLOUD, FoundSensors, Topic, find_clouds, matching, sensor_name
@@ -108,7 +109,12 @@ class RadarNode(SynchronizedEncoder):
 
         A single radar without mounting is in the base frame; one of several is rejected.
         """
-        records = to_records(item.message, FIELDS, SOUND)
+        names = [field.name for field in item.message.fields]
+        measured = None if 'vx_comp' in names else fields_of(names)
+        if measured is None:
+            records = to_records(item.message, FIELDS, SOUND)
+        else:
+            records = to_records(item.message, ('x', 'y', 'z', *measured))
         frame_id, base, alone = item.message.header.frame_id, self.values.base_frame, len(self.joined) == 1
         mounts = self.mounts
         assert mounts is not None  # the encoder is loaded
@@ -118,7 +124,10 @@ class RadarNode(SynchronizedEncoder):
             raise PointCloudError(f'{item.source}: {mounts.unknown(frame_id, base)}')
         if pose is None:
             pose = np.eye(4)
-        return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])
+        if measured is None:
+            return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])
+        return doppler_records(records, self.values.encoder, item.source, item.stamp_ns, pose[:3, :3],
+                               pose[:3, 3])
 
     def frame(self, parts: Sequence[RadarScan]) -> RadarFrame:
         """Return the scans as one frame."""

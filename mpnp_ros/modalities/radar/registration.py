@@ -56,7 +56,8 @@ SENSOR = Sensor(
         'topic': '/{radar}'},
     endpoints=encoder_endpoints('radar', (
         ('<topic>', 'sensor_msgs/msg/PointCloud2',
-         'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes'),
+         'one for each radar, with the fields x y z dyn_prop rcs vx vy vx_comp vy_comp of nuScenes, or x y '
+         'z, a speed along the line of sight (velocity, doppler, v_r ...) and possibly rcs or power'),
     ), 'the radars', 'one message for each set of scans'),
     reads_like='objects', dataset=DatasetReader(radar_frame, readings),
     head=HeadTraining(lambda device: RadarInput(), polar_network, PretrainingConfig(
