@@ -17,9 +17,10 @@ from mpnp_ros.questions.key_frame import KeyFrame, SensorReading
 
 
 def build_encoder(config: RadarConfig) -> Encoder:
-    """Load the head and return the encoder."""
+    """Return the encoder; that of counts loads its head."""
     from mpnp_ros.modalities.radar.encoder import RadarEncoder
-    return RadarEncoder(config)
+    from mpnp_ros.modalities.radar.moving import RadarMovingEncoder
+    return RadarMovingEncoder(config) if config.tokens == 'moving' else RadarEncoder(config)
 
 
 def radar_frame(frame: KeyFrame) -> RadarFrame:

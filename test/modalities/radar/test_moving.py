@@ -1,0 +1,88 @@
+"""Objects that move, from returns of a radar that move together."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mpnp_ros.errors import PointCloudError
+from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.doppler import doppler_scan, folded
+from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
+from mpnp_ros.modalities.radar.moving import REAL, RadarMovingEncoder, grouped
+from mpnp_ros.modalities.registry import create_encoder
+from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+
+SPAN = 10.3
+OWN = 9.
+
+
+@pytest.fixture
+def encoder() -> RadarMovingEncoder:
+    return RadarMovingEncoder(RadarConfig(tokens='moving', doppler_span=SPAN))
+
+
+def seen(*objects: tuple[float, float, float, float, int], name: str = 'front') -> RadarScan:
+    """Return a scan of a street and objects (x, y, speed away, size, returns), from a vehicle that drives."""
+    rng = np.random.default_rng(0)
+    street = np.stack([rng.uniform(3, 50, 200), rng.choice([-1, 1], 200) * rng.uniform(6, 15, 200),
+                       rng.uniform(0, 2, 200)], 1)
+    parts, speeds = [street], [np.zeros(len(street))]
+    for x, y, speed, size, count in objects:
+        parts.append(np.array([x, y, .5]) + rng.uniform(-size / 2, size / 2, (count, 3)) * [1, 1, .2])
+        speeds.append(np.full(count, speed))
+    points, over_ground = np.concatenate(parts), np.concatenate(speeds)
+    measured = over_ground - OWN * points[:, 0] / np.linalg.norm(points, axis=1)
+    return doppler_scan(points, folded(measured, SPAN), np.zeros(len(points)), SPAN, name=name, stamp_ns=5)
+
+
+def test_what_moves_is_found_and_what_stands_is_not(encoder: RadarMovingEncoder) -> None:
+    scan = seen((20, 2, 4., 3., 30), (12, -2, -1., .5, 12), (15, 4, 0., 3., 30), (25, -3, 4., 1., 3))
+    found = encoder.detect(RadarFrame((scan,)))
+    assert len(found) == 2
+    order = np.argsort(found.distance)
+    np.testing.assert_allclose(found.position[order], [[12, -2], [20, 2]], atol=.7)
+    likeliest = [CATEGORIES[place] for place in found.categories[order].argmax(1)]
+    assert likeliest == ['pedestrian', 'car'] and (found.existence == REAL).all()
+    assert found.categories[order[1], CATEGORIES.index('pedestrian')] == 0
+    assert found.looked[36] and not found.looked[0]
+
+
+def test_tokens_know_only_what_moves(encoder: RadarMovingEncoder) -> None:
+    tokens = encoder.encode(RadarFrame((seen((20, 2, 4., 3., 30)),)))
+    known = {channel for channel, told in zip(CHANNELS, tokens.known, strict=True) if told}
+    assert ('car', 'moving') in known and ('car', 'parked') not in known and ('barrier', None) not in known
+    assert tokens.encoder == encoder.fingerprint and tokens.values.shape == (1, 24)
+    assert tokens.values.sum() == pytest.approx(REAL, abs=.01)
+    nothing = encoder.encode(RadarFrame((seen(),)))
+    assert nothing.values.sum() == 0 and nothing.stamp_ns == 5
+
+
+def test_radars_are_seen_together(encoder: RadarMovingEncoder) -> None:
+    scan = seen((20, 2, 4., 3., 30))
+    turn = np.array([[-1., 0, 0], [0, -1, 0], [0, 0, 1]])
+    back = replace(seen((10, 1, 3., 2., 20), name='back'), rotation=turn, translation=np.zeros(3))
+    found = encoder.detect(RadarFrame((scan, back)))
+    assert sorted(zip(found.position[:, 0].round(), found.source_index.tolist(), strict=True)) == [
+        (-10, 1), (20, 0)]
+    assert found.sources == ('front', 'back') and found.looked[0] and found.looked[36]
+    with pytest.raises(PointCloudError, match='no scan of any radar'):
+        encoder.detect(RadarFrame(()))
+
+
+def test_speeds_at_both_ends_of_the_span_belong_together() -> None:
+    places = np.random.default_rng(0).uniform(0, 1, (10, 2))
+    speed = np.array([5.1, -5.1] * 5)
+    assert [len(group) for group in grouped(places, speed, 2, SPAN)] == [10]
+    assert [len(group) for group in grouped(places, speed, 2)] == [5, 5]
+    assert grouped(places[:1], speed[:1], 2, SPAN) == []
+    assert [group.tolist() for group in grouped(places[:1], speed[:1], 1)] == [[0]]
+
+
+def test_the_option_selects_it() -> None:
+    encoder = create_encoder('radar', {'tokens': 'moving', 'max_distance': 50.})
+    assert isinstance(encoder, RadarMovingEncoder) and encoder.limits['max_distance'] == 50
+    assert encoder.fingerprint != create_encoder('radar', {'tokens': 'moving'}).fingerprint
+    assert math.isclose(RadarConfig().max_distance, 30)
