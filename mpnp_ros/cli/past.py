@@ -81,7 +81,7 @@ def _of_bag(arguments: Namespace, show: Any) -> Any:
     from mpnp_ros.methods.registry import DEFAULT_METHOD, create_method
     from mpnp_ros.modalities.registry import sensors
     from mpnp_ros.questions.past import past_question
-    from mpnp_ros.questions.vocabulary import ANSWERS
+    from mpnp_ros.questions.subjects import all_answers
     from mpnp_ros.serving.past import PastInquiry
 
     asked = past_question(arguments.question)
@@ -98,7 +98,7 @@ def _of_bag(arguments: Namespace, show: Any) -> Any:
             method.plug(link_to(link, tokens.modality, tokens.encoder, lm))
     if not method.modalities:
         raise LinksError(f'bag {arguments.bag}: no shipped links read its tokens')
-    inquiry = PastInquiry(asked, arguments.choices or ANSWERS, moments,
+    inquiry = PastInquiry(asked, arguments.choices or all_answers(), moments,
                           lambda count: show(count, len(moments)), arguments.window or math.inf)
     return inquiry.answer(method)
 
