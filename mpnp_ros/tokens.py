@@ -113,16 +113,27 @@ class ModalityTokens:
         seeing = self.source_index != NO_SOURCE
         if not seeing.size or np.isnan(self.azimuth[seeing]).any():
             return np.ones(SECTORS, bool)
-        degrees, index = np.degrees(self.azimuth[seeing].astype(np.float64)), self.source_index[seeing]
+        azimuth, index = self.azimuth[seeing].astype(np.float64), self.source_index[seeing]
+        degrees = np.degrees(azimuth)
         apart = np.concatenate([np.empty(0), *(_gaps(degrees[index == each]) for each in np.unique(index))])
         if not apart.size and not seeing.all():  # a source that looks to one of many tokens
             apart = _gaps(np.degrees(self.azimuth.astype(np.float64)))
         half = float(np.median(apart)) / 2 if apart.size else VIEW / 2
         offsets = np.linspace(0.1 - half, half - 0.1, 2 + math.ceil(2 * half / SECTOR))
-        places = np.floor((degrees[:, None] + offsets + 180) % 360 / SECTOR).astype(int) % SECTORS
         seen = np.zeros(SECTORS, bool)
-        seen[places.ravel()] = True
+        seen[sector_of(azimuth[:, None] + np.radians(offsets)).ravel()] = True
         return seen
+
+
+def sector_azimuths() -> np.ndarray:
+    """Return the azimuth of the middle of each sector, float32 [SECTORS] radians, rising."""
+    return ((np.arange(SECTORS) + 0.5) * math.tau / SECTORS - math.pi).astype(np.float32)
+
+
+def sector_of(azimuth: np.ndarray) -> np.ndarray:
+    """Return the sector that each azimuth (radians, any turn) lies in, int64."""
+    turns = np.asarray(azimuth, np.float64) / math.tau + 0.5
+    return np.floor((turns - np.floor(turns)) * SECTORS).astype(np.int64).clip(0, SECTORS - 1)
 
 
 def _gaps(degrees: np.ndarray) -> np.ndarray:

@@ -38,10 +38,9 @@ from mpnp_ros.errors import TrainingError
 from mpnp_ros.llm.weights import DEFAULT_MODEL, ModelFolder
 from mpnp_ros.methods.link_files import load_link
 from mpnp_ros.methods.link_store import shipped_links
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.questions.generator import scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_world.dataset.objects_only import scene_key_frames
 

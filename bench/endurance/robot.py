@@ -17,12 +17,11 @@ from mpnp_ros.cli.node_processes import Placement, node_process
 from mpnp_ros.endpoints import LATCHED, SENSOR_DATA, qos_profile
 from mpnp_ros.methods.link_files import read_manifest
 from mpnp_ros.methods.link_store import LinkStore, StoredLink
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.node_names import ADAPTATION, FUSION
 from mpnp_ros.questions.generator import NEARBY, LabelledQuestion, scene_questions
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.supervisor import RestartPolicy, Supervisor
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import ModalityTokens, sector_azimuths
 from mpnp_ros.training.head_data import sector_targets
 from mpnp_world.dataset.objects_only import object_key_frames
 

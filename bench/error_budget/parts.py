@@ -13,11 +13,10 @@ import numpy as np
 
 from bench.real_matching import Matches
 from mpnp_ros.detection.detections import Detections
-from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.questions.generator import Scope, askable
 from mpnp_ros.questions.key_frame import AnnotatedObject
 from mpnp_ros.questions.vocabulary import CATEGORIES, CATEGORY_OF_CHANNEL, CHANNELS
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_of
 
 CATEGORY_OF = np.array(CATEGORY_OF_CHANNEL)
 """Index of the category of each channel."""

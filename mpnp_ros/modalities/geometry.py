@@ -1,6 +1,6 @@
-"""Rotations, azimuths, mountings, sectors and polar cells, the same for all modalities (REP-103).
+"""Rotations, azimuths, mountings and polar cells, the same for all modalities (REP-103).
 
-Azimuths are counter-clockwise.  Sectors and polar cells begin straight behind.
+Azimuths are counter-clockwise.  Polar cells begin straight behind, as the sectors of tokens do.
 """
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from mpnp_ros.errors import PointCloudError
-from mpnp_ros.tokens import SECTORS
 
 ORTHONORMAL_TOLERANCE = 1e-2
 HORIZONTAL_MINIMUM = 1e-3  # a direction closer than this (0.06 degrees) to the vertical has no azimuth
@@ -101,17 +100,6 @@ def in_base_frame(reading: Mounted, points: np.ndarray) -> np.ndarray:
         raise PointCloudError(f'{reading.name}: its translation to the base frame is not three finite '
                               'numbers; check its transform')
     return points + translation
-
-
-def sector_azimuths(sectors: int = SECTORS) -> np.ndarray:
-    """Return the azimuth of each sector's centre, float32 [sectors] radians, rising."""
-    return wrap_azimuth((np.arange(sectors) + 0.5) * 2 * np.pi / sectors - np.pi)
-
-
-def sector_of(azimuth: np.ndarray, sectors: int = SECTORS) -> np.ndarray:
-    """Return the sector that each azimuth (radians, any turn) lies in, int64."""
-    turns = np.asarray(azimuth, np.float64) / (2 * np.pi) + 0.5
-    return np.floor((turns - np.floor(turns)) * sectors).astype(np.int64).clip(0, sectors - 1)
 
 
 def polar_cells(points: np.ndarray, azimuths: int, ranges: int, length: float = CELL) -> np.ndarray:

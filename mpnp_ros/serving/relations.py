@@ -26,7 +26,7 @@ from mpnp_ros.questions.relations import (
     statuses_of,
 )
 from mpnp_ros.questions.vocabulary import STATUSES, lies
-from mpnp_ros.tokens import SECTOR, SECTORS, ModalityTokens
+from mpnp_ros.tokens import ModalityTokens, sector_azimuths, sector_of
 
 YES_NO = ('no', 'yes')
 SOME = 0.05
@@ -156,11 +156,9 @@ def _looked(looked: np.ndarray, place: np.ndarray) -> np.ndarray:
 
     looked: the sectors around the vehicle, bool [SECTORS].
     """
-    angles = np.radians((np.arange(SECTORS) + .5) * SECTOR - 180)
-    ahead, left = (place[axis] + np.outer(function(angles), RANGES)
+    ahead, left = (place[axis] + np.outer(function(sector_azimuths()), RANGES)
                    for axis, function in enumerate((np.cos, np.sin)))
-    sectors = ((np.degrees(np.arctan2(left, ahead)) + 180) // SECTOR).astype(int) % SECTORS
-    return looked[sectors].mean(1) > 0.5
+    return looked[sector_of(np.arctan2(left, ahead))].mean(1) > 0.5
 
 
 def _part(frame: ModalityTokens, rows: np.ndarray, looked: np.ndarray) -> ModalityTokens:

@@ -19,13 +19,12 @@ from torch.nn import functional
 
 from mpnp_ros.modalities.camera.ground_network import STRIDE, GroundNetwork
 from mpnp_ros.modalities.detection_network import CENTRE, KINDS, OFFSETS, STATES, DetectionNetwork
-from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.grid_objects import GridObjects, find
 from mpnp_ros.modalities.head_training import Inputs, PretrainingConfig
 from mpnp_ros.modalities.heads import Head
 from mpnp_ros.modalities.lidar.detection_grid import BEFORE
 from mpnp_ros.questions.vocabulary import CATEGORY_OF_CHANNEL, CHANNELS
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.tokens import SECTORS, sector_of
 from mpnp_ros.training.detection_data import UNKNOWN, Cells, DetectionDataset
 from mpnp_ros.training.head_data import HEADINGS
 from mpnp_ros.training.head_run import HeadRun, PretrainingReport, PretrainingStep

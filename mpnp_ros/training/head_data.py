@@ -17,12 +17,11 @@ from torch import Tensor
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.files import cache_root, cached_folder, write_file
 from mpnp_ros.modalities.camera.ground_network import STRIDE
-from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.head_training import HeadInput, Inputs
 from mpnp_ros.modalities.heads import covered
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.key_frame import KeyFrame
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.tokens import SECTORS, sector_of
 from mpnp_ros.training.key_frames import frame_identity, twins
 from mpnp_ros.training.true_objects import TrueObjects
 

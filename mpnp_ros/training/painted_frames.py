@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import Fact, SceneFacts, Scope, askable, chosen_facts
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
@@ -28,7 +27,7 @@ from mpnp_ros.questions.vocabulary import (
     lies,
 )
 from mpnp_ros.questions.wording import TEMPLATES, descriptions
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths, sector_of
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
 LAYERS = (1, 1, 2, 2, 3, 4, 5)

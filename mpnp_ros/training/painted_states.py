@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpnp_ros.modalities.geometry import sector_azimuths, sector_of
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.subjects import MOST_TELLING, MOTION, NOTHING, SOUNDS, UNKNOWN, States
 from mpnp_ros.questions.vocabulary import THING, Channel, lies, relation
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths, sector_of
 
 NOWHERE = math.nan
 FORMS = ('one microphone', 'one direction', 'own directions', 'sectors')

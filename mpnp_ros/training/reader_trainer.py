@@ -28,10 +28,10 @@ from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import EDGES, CountingPooling
 from mpnp_ros.methods.mpnp.link import LatentLink, Question
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.options import Options, option
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.vocabulary import THING
+from mpnp_ros.tokens import sector_azimuths
 from mpnp_ros.training.batches import BatchPlan
 from mpnp_ros.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from mpnp_ros.training.painted_questions import PaintedDataset, target_of

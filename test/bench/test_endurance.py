@@ -21,8 +21,8 @@ from bench.endurance.__main__ import (
 )
 from bench.endurance.robot import object_snapshots
 from mpnp_ros.cli.node_processes import FUSION
-from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.tokens import SECTORS
 
 
 @pytest.mark.parametrize(('cycles', 'kills'), [(1, 3), (3, 4), (20, 10), (20, 12), (7, 25)])

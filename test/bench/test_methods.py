@@ -20,7 +20,6 @@ from bench.methods.train import CHECKPOINT, MethodTraining
 from bench.study.study import TestSet as StudyTest
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.llm.weights import load_language_model
-from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.modalities.head_training import PretrainingConfig
 from mpnp_ros.modalities.lidar.config import LidarConfig
 from mpnp_ros.modalities.lidar.encoder import PolarEncoder
@@ -30,7 +29,7 @@ from mpnp_ros.options import OptionError
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.questions.vocabulary import ANSWERS, CHANNELS
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.head_run import new_head
 from mpnp_ros.training.key_frames import scene_of

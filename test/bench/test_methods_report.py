@@ -19,9 +19,8 @@ from bench.methods.train import AdaptationCost, Curve, curve_steps
 from bench.study.study import StudyConfig
 from mpnp_ros.errors import BudgetError, ConfigurationError
 from mpnp_ros.files import shared_file
-from mpnp_ros.modalities.geometry import SECTORS, sector_azimuths
 from mpnp_ros.questions.vocabulary import CHANNELS
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths
 from mpnp_ros.training.dataset import Example, TokenDataset
 from mpnp_ros.training.trainer import TrainingStep
 

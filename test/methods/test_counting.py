@@ -10,8 +10,7 @@ import torch
 from mpnp_ros.llm.language_model import AlteredModel
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.registry import create_method
-from mpnp_ros.modalities.geometry import sector_azimuths
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths
 
 NAMES = ('car: moving', 'car: parked', 'cone')
 SMALL = {'last': 2, 'hidden': 16, 'pooling_width': 24, 'pooling_heads': 4, 'entries': 2, 'harmonics': 4}

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import WeightsError
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.encoder import CameraObjectEncoder
-from mpnp_ros.modalities.geometry import SECTORS
 from mpnp_ros.modalities.heads import (
     CameraSectorHead,
     PolarSectorHead,
@@ -29,6 +28,7 @@ from mpnp_ros.modalities.lidar.encoder import PolarEncoder
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.encoder import RadarEncoder
 from mpnp_ros.modalities.registry import find_sensor
+from mpnp_ros.tokens import SECTORS
 
 CHANNELS = (('car', 'moving'), ('car', 'parked'), ('barrier', None))
 SECTOR = math.tau / SECTORS

@@ -6,14 +6,13 @@ import random
 import numpy as np
 import pytest
 
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import Scope, scene_questions
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame
 from mpnp_ros.questions.rule import parse_question, rule_answer
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS, STATUSES_OF_CATEGORY
 from mpnp_ros.questions.wording import TEMPLATES, Description
-from mpnp_ros.tokens import ModalityTokens
+from mpnp_ros.tokens import ModalityTokens, sector_azimuths
 from mpnp_ros.training.head_data import sector_targets
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mpnp_ros.errors import DatasetError
 from mpnp_ros.modalities.camera.registration import CameraInput, CameraRegion
-from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.modalities.lidar.registration import LidarInput
 from mpnp_ros.modalities.radar.registration import RadarInput
 from mpnp_ros.modalities.vision import VisionTransformer, VitShape
@@ -22,6 +21,7 @@ from mpnp_ros.poses import Transform
 from mpnp_ros.questions.generator import EVERYTHING, Scope
 from mpnp_ros.questions.key_frame import AnnotatedObject, KeyFrame, SensorReading
 from mpnp_ros.questions.vocabulary import CHANNELS
+from mpnp_ros.tokens import sector_of
 from mpnp_ros.training.head_data import cached_inputs, recipe_of, sector_targets
 from mpnp_ros.training.key_frames import twins
 from mpnp_world.standin import write_standin

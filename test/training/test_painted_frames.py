@@ -6,10 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mpnp_ros.modalities.geometry import sector_of
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.vocabulary import CHANNELS
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.tokens import SECTORS, sector_of
 from mpnp_ros.training.painted_frames import DOUBTS, Painter
 from mpnp_ros.training.true_objects import TrueObjects
 from mpnp_world.dataset.objects_only import scene_key_frames

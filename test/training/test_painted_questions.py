@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mpnp_ros.errors import DatasetError
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS, SIDES, relation
 from mpnp_ros.questions.wording import Description
+from mpnp_ros.tokens import sector_azimuths
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import (
     PaintedDataset,

@@ -16,11 +16,10 @@ from mpnp_ros.errors import ConfigurationError, ImageError
 from mpnp_ros.modalities.camera.calibration import axis_azimuth, column_azimuths, column_edges, ray_slopes
 from mpnp_ros.modalities.camera.config import CameraConfig
 from mpnp_ros.modalities.camera.images import CameraFrame, CameraView, load_view
-from mpnp_ros.modalities.geometry import sector_azimuths
 from mpnp_ros.modalities.heads import Head, load_head, ring_shares
 from mpnp_ros.modalities.vision import Features, merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens, sector_azimuths
 
 VERSION = 1  # goes up whenever `CameraEncoder` gives other tokens for the same image
 RING_VERSION = 1  # goes up whenever `camera_ring` gives other values for the same images

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpnp_ros.errors import ConfigurationError
-from mpnp_ros.modalities.geometry import in_base_frame, sector_azimuths, sector_of, wrap_azimuth
+from mpnp_ros.modalities.geometry import in_base_frame, wrap_azimuth
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.lidar.config import PICTURES, LidarConfig
 from mpnp_ros.modalities.lidar.sweep import (
@@ -28,7 +28,7 @@ from mpnp_ros.modalities.lidar.sweep import (
 )
 from mpnp_ros.modalities.vision import merge_taps, pool_columns
 from mpnp_ros.modalities.vision_weights import Backbone, load_backbone
-from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, SECTORS, ModalityTokens, sector_azimuths, sector_of
 
 VERSION = 1  # goes up whenever `LidarEncoder` gives other tokens for the same sweep
 BLIND = 6  # adjacent sectors of 5 degrees without a single point that count as not looked at

@@ -4,11 +4,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mpnp_ros.modalities.geometry import heading_of, sector_azimuths, sensor_rotation, wrap_azimuth
+from mpnp_ros.modalities.geometry import heading_of, sensor_rotation, wrap_azimuth
 from mpnp_ros.modalities.heads import Head, load_head
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.frames import GRID_VERSION, RadarFrame, polar_grid
-from mpnp_ros.tokens import NO_SOURCE, ModalityTokens
+from mpnp_ros.tokens import NO_SOURCE, ModalityTokens, sector_azimuths
 
 WIDEST = np.radians(75.0)
 """Maximum angle to the side of its heading at which a radar measures."""
