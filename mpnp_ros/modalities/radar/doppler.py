@@ -25,6 +25,8 @@ POWERS = ('rcs', 'power', 'intensity', 'snr', 'amplitude', 'mag')
 """Names of the field of the strength of a return, dB or dBsm; without one it is 0."""
 SLOWEST, FASTEST, STEP = -10., 45., 0.1
 """Metres/second ahead that the robot may drive, and how finely this is searched."""
+SEARCHED = 2000
+"""Points that are searched with, at most; all of them refine what is found."""
 AGREES = 0.25
 """Metres/second by which the speed of what stands may differ from that by the motion of the robot."""
 MOVES = 0.5
@@ -55,7 +57,8 @@ def own_motion(rays: np.ndarray, speed: np.ndarray, span: float = math.inf) -> O
     if len(speed) < FEWEST:
         return None
     candidates = np.arange(SLOWEST, FASTEST, STEP)
-    rest = folded(speed + candidates[:, None] * rays[:, 0], span)
+    part = slice(None, None, math.ceil(len(speed) / SEARCHED))
+    rest = folded(speed[part] + candidates[:, None] * rays[part, 0], span)
     velocity = np.array([candidates[(np.abs(rest) < AGREES).sum(1).argmax()], 0.])
     for _ in range(3):
         rest = folded(speed + rays @ velocity, span)

@@ -9,8 +9,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT
 from mpnp_ros.detection.detections import Detections, detection_tokens, sectors_between
@@ -109,12 +110,16 @@ def grouped(places: np.ndarray, speed: np.ndarray, least: int, span: float = 0.)
     places: [N, 2] metres.  speed: [N] metres/second.  span: of the speeds, beyond which they begin anew; 0:
     none.
     """
-    if len(places) < max(2, least):
-        return [np.arange(len(places))] if 0 < least <= len(places) else []
-    turn = np.stack([np.cos(math.tau * speed / span), np.sin(math.tau * speed / span)], 1) * span / math.tau \
-        if span else speed[:, None]
-    name = fcluster(linkage(pdist(np.column_stack([places, PER_SPEED * turn])), 'single'), GAP, 'distance')
-    return [np.flatnonzero(name == each) for each in np.unique(name) if (name == each).sum() >= least]
+    if not len(places):
+        return []
+    turn = speed[:, None]
+    if span:  # on a circle, both ends of the span meet
+        angle = math.tau * speed / span
+        turn = np.stack([np.cos(angle), np.sin(angle)], 1) * span / math.tau
+    near = KDTree(np.column_stack([places, PER_SPEED * turn])).query_pairs(GAP, output_type='ndarray')
+    graph = coo_array((np.ones(len(near)), near.T), shape=(len(places), len(places)))
+    _, name = connected_components(graph, directed=False)
+    return [np.flatnonzero(name == each) for each in np.flatnonzero(np.bincount(name) >= least)]
 
 
 def _extent(places: np.ndarray) -> float:
