@@ -18,6 +18,7 @@ from mpnp_ros.detection.detections import Detections, detection_tokens, sectors_
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.geometry import in_base_frame
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.doppler import UNKNOWN
 from mpnp_ros.modalities.radar.frames import MOVING, RadarFrame, radial_speed, usable_returns
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import SECTORS, ModalityTokens
@@ -82,8 +83,9 @@ class RadarMovingEncoder:
         speed = np.concatenate([radial_speed(scan.points, scan.compensated) for scan in scans])
         source = np.repeat(np.arange(len(scans)), [len(scan.points) for scan in scans])
         looked = np.zeros(SECTORS, bool)
-        for place in range(len(scans)):
-            looked |= _between(points[source == place])
+        for place, scan in enumerate(scans):
+            if (scan.dyn_prop != UNKNOWN).any():  # a radar that cannot tell what moves does not look
+                looked |= _between(points[source == place])
         moving = np.concatenate([np.isin(scan.dyn_prop, MOVING) for scan in scans])
         near = moving & (points[:, 2] > LOW) & (points[:, 2] < HIGH) & (
             np.hypot(*points[:, :2].T) < self.config.max_distance + 10)

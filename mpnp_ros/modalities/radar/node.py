@@ -109,7 +109,7 @@ class RadarNode(SynchronizedEncoder):
 
         A single radar without mounting is in the base frame; one of several is rejected.
         """
-        names = [field.name for field in item.message.fields]
+        names = [field.name.lower() for field in item.message.fields]
         measured = None if 'vx_comp' in names else fields_of(names)
         if measured is None:
             records = to_records(item.message, FIELDS, SOUND)

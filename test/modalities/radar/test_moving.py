@@ -9,7 +9,7 @@ import pytest
 
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.doppler import doppler_scan, folded
+from mpnp_ros.modalities.radar.doppler import UNKNOWN, doppler_scan, folded
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.moving import REAL, RadarMovingEncoder, grouped
 from mpnp_ros.modalities.registry import create_encoder
@@ -70,6 +70,14 @@ def test_radars_are_seen_together(encoder: RadarMovingEncoder) -> None:
     assert found.sources == ('front', 'back') and found.looked[0] and found.looked[36]
     with pytest.raises(PointCloudError, match='no scan of any radar'):
         encoder.detect(RadarFrame(()))
+
+
+def test_where_own_motion_is_not_known_nothing_is_looked_at(encoder: RadarMovingEncoder) -> None:
+    scan = seen((20, 2, 4., 3., 30))
+    state = np.full(len(scan.points), UNKNOWN)
+    lost = replace(scan, compensated=np.zeros_like(scan.compensated), dyn_prop=state)
+    found = encoder.detect(RadarFrame((lost,)))
+    assert not len(found) and not found.looked.any()
 
 
 def test_speeds_at_both_ends_of_the_span_belong_together() -> None:
