@@ -360,11 +360,12 @@ Output of `python -m bench.radar_frames --data DATA --detector {detector}` on {m
 figures are in [radar_frames.json](radar_frames.json).
 
 DATA holds {frames} frames of the Astyx HiRes 2019 data set (Meyer and Kuschk, EuRAD 2019): an Astyx 6455
-HiRes radar, a VLP-16 LiDAR of which every third column is left, and one camera, on roads near Munich by day.
+HiRes radar, a VLP-16 LiDAR of which every third column is kept, and one camera, on roads near Munich by day.
 The frames are apart, so there is no earlier sweep and no pose. Boxes are annotated where the camera looks:
 objects and tokens count within {front:.0f} degrees of straight ahead only.
-Nothing was trained on these frames. Two numbers were chosen on them: the span of the radar's speeds
-({span} m/s), and what is taken from the strength of its returns ({offset:g} dB).
+Nothing was trained on these frames. Some numbers were chosen on them: the span of the radar's speeds ({span}
+m/s), what is taken from the strength of its returns ({offset:g} dB), and of `encoder.tokens: moving` how near
+returns of one object are, how many they are, and how probable it is.
 
 ![One frame from above](radar_frames.png)
 
@@ -381,14 +382,14 @@ returns begin anew after {span} m/s. By that, {moving} of the annotated objects 
 
 With `encoder.tokens: moving` the encoder gives one token for each group of returns that move together. Within
 {moving_reach:g} m it finds {movers[found]} of the {movers[objects]} objects that move; of the {movers[said]}
-that it tells of, {movers[true]} lie on an annotated object. How probable such a group is was set by these
-frames.
+that it tells of, {movers[true]} lie on an annotated object. What moves is known here from the same radar:
+objects that cross its line of sight are in neither number.
 
 The shipped head, which counts (`encoder.tokens: counts`), knows nothing like it: the simulated radar has some
 50 returns a scan, this one thousands. It ranks the sectors of 5 degrees that hold an object with an average
 precision of {ap:.2f} (chance {chance:.2f}) and expects {expected:.0f} objects where there are {true:.0f}.
-**So what moves is read from such a radar, but its counts are of no use until a head is trained on it** (`mpnp
-pretrain --modality radar`). The answers below are by these counts.
+**So what moves is read from such a radar, but its counts are of no use**; a head would have to be trained on
+it. The answers below are by these counts.
 
 ## What LiDAR and camera find
 

@@ -86,6 +86,7 @@ def run(arguments: Namespace) -> int:
     checkpoint = arguments.checkpoint or checkpoint_folder(
         arguments.output, config, arguments.modality, arguments.form, arguments.root, arguments.scenes,
         arguments.start)
+    head = new_head(source, config, arguments.form, arguments.start)
     with interruptible() as cancelled:
         dataset = read(arguments, source, config, cancelled)
         if arguments.features_only:
@@ -95,7 +96,6 @@ def run(arguments: Namespace) -> int:
             pretrain if arguments.form == 'sectors' else pretrain_detections
         print(f'{len(train)} training frames, {len(validation)} validation frames, which select the best '
               f'epoch ({scenes_text(validation)})')
-        head = new_head(source, config, arguments.form, arguments.start)
         with progress('training', quiet=arguments.quiet) as show:
             report = trained(head, train, validation, config, lambda step: show(
                 step.step, step.steps, f'loss {step.loss:.3f}, validation {step.validation or 0:.3f}'),
@@ -169,8 +169,13 @@ def describe(report: PretrainingReport) -> str:
 def provenance(arguments: Namespace, config: PretrainingConfig,
                train: SectorDataset | DetectionDataset) -> str:
     """Return the provenance for the manifest in one line."""
+    from mpnp_ros.modalities.heads import find_head, read_manifest
+
     roots = ', '.join(root.resolve().name for root in arguments.root)
-    after = f'; it began with {arguments.start}' if arguments.start else ''
+    after = ''
+    if arguments.start:
+        first = find_head(arguments.start)
+        after = f'; it began with {first.name} ({read_manifest(first).sha256[:12]})'
     return (f'mpnp pretrain on {roots}: {arguments.modality}, {len(train)} frames, at most {config.epochs} '
             f'epochs, seed {config.seed}{after}')
 

@@ -1,10 +1,14 @@
 """Options of the radar encoder."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mpnp_ros.modalities.registry import EncoderConfig
 from mpnp_ros.options import option
+
+SHORTEST_SPAN = 3.0
+"""Metres/second; in a shorter span most returns agree with any motion."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,8 @@ class RadarConfig(EncoderConfig):
     power_offset: float = option(
         0.0, 'of radars without speeds over ground: taken from the strength of returns, for cross sections '
              'in dBsm', unit='dB', low=-200, high=200, shapes_tokens=False)
+
+    def check(self) -> Iterator[str]:
+        """Speeds of a short span cannot tell what moves."""
+        if 0 < self.doppler_span < SHORTEST_SPAN:
+            yield f'doppler_span is {self.doppler_span:g} m/s; it must be 0, or {SHORTEST_SPAN:g} or more'

@@ -1,7 +1,8 @@
 """The radar encoder that needs no head: what moves, from returns that move together.
 
 It needs a radar with many returns, as a 4-D radar.  What stands is not told from walls and signs, so only
-what moves is known.  One token an object; its categories follow from how fast and how large it is.
+what moves is known.  One token an object; its categories follow from how fast and how large it is.  What
+crosses, or is small, is often not found: so it says nothing of directions in which it finds nothing.
 """
 from __future__ import annotations
 
@@ -14,14 +15,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from mpnp_ros.detection.classes import CATEGORY_COUNT, CHANNEL_COUNT
-from mpnp_ros.detection.detections import Detections, detection_tokens, sectors_between
+from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.geometry import in_base_frame
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.doppler import UNKNOWN
 from mpnp_ros.modalities.radar.frames import MOVING, RadarFrame, radial_speed, usable_returns
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
-from mpnp_ros.tokens import SECTORS, ModalityTokens
+from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_of
 
 VERSION = 1  # goes up whenever the encoder gives other tokens for the same scans
 LOW, HIGH = -0.5, 4.0
@@ -69,7 +69,7 @@ class RadarMovingEncoder:
         """Return one token an object; raises as :meth:`detect`."""
         found = self.detect(frame)
         tokens = detection_tokens(found, self.modality, self.fingerprint, found.max_distance)
-        return replace(tokens, known=KNOWN)
+        return replace(tokens, known=KNOWN, source_stamps_ns=tuple(scan.stamp_ns for scan in frame.scans))
 
     def detect(self, frame: RadarFrame) -> Detections:
         """Return what moves around the robot.
@@ -82,18 +82,16 @@ class RadarMovingEncoder:
         points = np.concatenate([in_base_frame(scan, scan.points) for scan in scans])
         speed = np.concatenate([radial_speed(scan.points, scan.compensated) for scan in scans])
         source = np.repeat(np.arange(len(scans)), [len(scan.points) for scan in scans])
-        looked = np.zeros(SECTORS, bool)
-        for place, scan in enumerate(scans):
-            if (scan.dyn_prop != UNKNOWN).any():  # a radar that cannot tell what moves does not look
-                looked |= _between(points[source == place])
         moving = np.concatenate([np.isin(scan.dyn_prop, MOVING) for scan in scans])
         near = moving & (points[:, 2] > LOW) & (points[:, 2] < HIGH) & (
             np.hypot(*points[:, :2].T) < self.config.max_distance + 10)
         groups = grouped(points[near, :2], speed[near], self.config.least_returns, self.config.doppler_span)
         places = [np.flatnonzero(near)[group] for group in groups]
-        n = len(places)
-        fast = np.array([abs(np.median(speed[group])) > RUNNING or _extent(points[group, :2]) > SMALL
-                         for group in places], bool)
+        n, looked = len(places), np.zeros(SECTORS, bool)
+        for group in places:
+            looked[sector_of(np.arctan2(*points[group, 1::-1].T))] = True
+        fast = np.array([abs(np.median(speed[group])) > RUNNING
+                         or np.hypot(*np.ptp(points[group, :2], axis=0)) > SMALL for group in places], bool)
         walks = np.where(fast, 0., WALKS)[:, None]
         return Detections(
             position=np.array([points[group, :2].mean(0) for group in places]).reshape(n, 2),
@@ -122,17 +120,3 @@ def grouped(places: np.ndarray, speed: np.ndarray, least: int, span: float = 0.)
     graph = coo_array((np.ones(len(near)), near.T), shape=(len(places), len(places)))
     _, name = connected_components(graph, directed=False)
     return [np.flatnonzero(name == each) for each in np.flatnonzero(np.bincount(name) >= least)]
-
-
-def _extent(places: np.ndarray) -> float:
-    return float(np.hypot(*np.ptp(places, axis=0)))
-
-
-def _between(points: np.ndarray) -> np.ndarray:
-    """Return the sectors in which a radar has returns, bool [SECTORS]."""
-    if not len(points):
-        return np.zeros(SECTORS, bool)
-    azimuth = np.arctan2(points[:, 1], points[:, 0])
-    middle = float(np.angle(np.exp(1j * azimuth).mean()))
-    low, high = np.quantile(np.angle(np.exp(1j * (azimuth - middle))), [.02, .98])
-    return sectors_between(middle + low, middle + high)

@@ -110,7 +110,7 @@ class RadarNode(SynchronizedEncoder):
         A single radar without mounting is in the base frame; one of several is rejected.
         """
         names = [field.name.lower() for field in item.message.fields]
-        measured = None if 'vx_comp' in names else fields_of(names)
+        measured = None if set(FIELDS) <= set(names) else fields_of(names)
         if measured is None:
             records = to_records(item.message, FIELDS, SOUND)
         else:

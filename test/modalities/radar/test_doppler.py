@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpnp_ros.errors import PointCloudError
+from mpnp_ros.errors import ConfigurationError, PointCloudError
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.doppler import (
     MOVING,
@@ -20,7 +20,7 @@ from mpnp_ros.modalities.radar.doppler import (
     folded,
     own_motion,
 )
-from mpnp_ros.modalities.radar.frames import radial_speed
+from mpnp_ros.modalities.radar.frames import radial_speed, usable_returns
 
 FOLDED = 10.3
 
@@ -37,7 +37,7 @@ def street(seed: int, velocity: tuple[float, float], movers: float, span: float 
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 1000), st.floats(-5, 30), st.floats(-.5, .5), st.sampled_from([FOLDED, math.inf]))
+@given(st.integers(0, 1000), st.floats(-5, 30), st.floats(-3, 3), st.sampled_from([FOLDED, math.inf]))
 def test_what_stands_tells_motion_and_what_moves(seed: int, ahead: float, left: float, span: float) -> None:
     points, speed, over_ground = street(seed, (ahead, left), .25, span)
     rays = points / np.linalg.norm(points, axis=1)[:, None]
@@ -67,11 +67,13 @@ def test_where_points_do_not_agree_nothing_is_said_to_move() -> None:
     assert len(doppler_scan(np.zeros((0, 3)), np.zeros(0), np.zeros(0), name='front').points) == 0
 
 
-def test_points_that_are_no_numbers_are_left_out() -> None:
+def test_points_that_are_no_numbers_stay_and_say_nothing() -> None:
     points, speed, _ = street(4, (5., 0.), 0)
     points[3], speed[7] = np.nan, np.inf
-    scan = doppler_scan(points, speed, np.zeros(len(points)), name='front')
-    assert len(scan.points) == len(points) - 2 and (scan.dyn_prop == STATIONARY).all()
+    rcs = np.full(len(points), np.nan)
+    scan = doppler_scan(points, speed, rcs, name='front')
+    assert (scan.dyn_prop == STATIONARY).sum() == len(points) - 2 and not scan.rcs.any()
+    assert len(usable_returns(scan, 1.).points) == len(points) - 2
     with pytest.raises(PointCloudError, match=r'front: \[200, 3\] points have \[3\] speeds'):
         doppler_scan(points, speed[:3], np.zeros(3), name='front')
 
@@ -94,3 +96,8 @@ def test_records_are_read_as_the_options_say() -> None:
     np.testing.assert_array_equal(scan.dyn_prop, whole.dyn_prop)
     assert (scan.rcs == 12).all() and (scan.name, scan.stamp_ns) == ('front', 7)
     assert not doppler_records(records[['x', 'y', 'z', 'doppler']], config, 'front').rcs.any()
+
+
+def test_a_short_span_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match='doppler_span is 0.9 m/s; it must be 0, or 3 or more'):
+        RadarConfig(doppler_span=.9)

@@ -7,13 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mpnp_ros.cli.evaluate_links import with_links
 from mpnp_ros.errors import PointCloudError
+from mpnp_ros.llm.weights import load_language_model
+from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.doppler import UNKNOWN, doppler_scan, folded
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
 from mpnp_ros.modalities.radar.moving import REAL, RadarMovingEncoder, grouped
 from mpnp_ros.modalities.registry import create_encoder
-from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
+from mpnp_ros.questions.vocabulary import ANSWERS, CATEGORIES, CHANNELS
+from mpnp_ros.tokens import ModalityTokens
 
 SPAN = 10.3
 OWN = 9.
@@ -47,7 +51,7 @@ def test_what_moves_is_found_and_what_stands_is_not(encoder: RadarMovingEncoder)
     likeliest = [CATEGORIES[place] for place in found.categories[order].argmax(1)]
     assert likeliest == ['pedestrian', 'car'] and (found.existence == REAL).all()
     assert found.categories[order[1], CATEGORIES.index('pedestrian')] == 0
-    assert found.looked[36] and not found.looked[0]
+    assert found.looked[37] and found.looked.sum() < 12, 'only directions in which something moves'
 
 
 def test_tokens_know_only_what_moves(encoder: RadarMovingEncoder) -> None:
@@ -57,7 +61,7 @@ def test_tokens_know_only_what_moves(encoder: RadarMovingEncoder) -> None:
     assert tokens.encoder == encoder.fingerprint and tokens.values.shape == (1, 24)
     assert tokens.values.sum() == pytest.approx(REAL, abs=.01)
     nothing = encoder.encode(RadarFrame((seen(),)))
-    assert nothing.values.sum() == 0 and nothing.stamp_ns == 5
+    assert nothing.values.sum() == 0 and nothing.stamp_ns == 5 and not nothing.looked.any()
 
 
 def test_radars_are_seen_together(encoder: RadarMovingEncoder) -> None:
@@ -67,9 +71,24 @@ def test_radars_are_seen_together(encoder: RadarMovingEncoder) -> None:
     found = encoder.detect(RadarFrame((scan, back)))
     assert sorted(zip(found.position[:, 0].round(), found.source_index.tolist(), strict=True)) == [
         (-10, 1), (20, 0)]
-    assert found.sources == ('front', 'back') and found.looked[0] and found.looked[36]
+    assert found.sources == ('front', 'back') and found.looked[[0, 37]].any()
     with pytest.raises(PointCloudError, match='no scan of any radar'):
         encoder.detect(RadarFrame(()))
+
+
+def test_a_radar_that_finds_nothing_leaves_the_camera_its_answer(encoder: RadarMovingEncoder) -> None:
+    """What crosses is not found, so it must not say that nothing moves."""
+    encoders = [encoder, create_encoder('camera')]
+    method = with_links(create_method('mpnp', load_language_model()), None, encoders)
+    values = np.zeros((1, 24), np.float32)
+    values[0, CHANNELS.index(('car', 'moving'))] = 1
+    camera = ModalityTokens('camera', encoders[1].fingerprint, values, np.zeros(1, np.float32),
+                            distance=np.full(1, 12, np.float32), looked=np.ones(72, bool))
+    radar = encoder.encode(RadarFrame((seen(),)))
+    question = method.prepare('Are there any moving cars?', ANSWERS)
+    alone, both = (method.answer(question, tokens) for tokens in (
+        {'camera': camera}, {'camera': camera, 'radar': radar}))
+    assert alone.text == both.text == 'yes' and both.confidence == pytest.approx(alone.confidence, abs=.02)
 
 
 def test_where_own_motion_is_not_known_nothing_is_looked_at(encoder: RadarMovingEncoder) -> None:
