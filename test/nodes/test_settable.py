@@ -39,7 +39,8 @@ if importlib.util.find_spec('embreex'):  # the world has rays
     from mpnp_world import node as world
 
     OPTIONS['world'], PLAIN['world'] = world.PARAMETERS, world.DrivingWorld
-OTHERWISE = {'encoder.sectors': 20, 'encoder.columns': 8, 'encoder.top': .1, 'encoder.bottom': .9,
+OTHERWISE = {'encoder.sectors': 20, 'encoder.doppler_span': 10.3, 'encoder.columns': 8, 'encoder.top': .1,
+             'encoder.bottom': .9,
              'encoder.nominal_views': ['front', 'front_left', 'front_right', 'back', 'left', 'right'],
              'cameras': ['front'], 'radars': ['front'], 'modalities': ['camera'], 'method': 'eas',
              'image_topic': '{camera}/image', 'camera_info_topic': '{camera}/info', 'quality_low': .6,
