@@ -27,7 +27,8 @@ class RadarEncoder:
         self.config = self.head.configure(config)
         self.channels, self.limits = self.head.manifest.channels, self.head.limits
         self.token_width = len(self.channels)
-        self.fingerprint = self.config.fingerprint(self.modality, self.head.manifest.sha256, GRID_VERSION)
+        shaping = RadarConfig(min_range=self.config.min_range)  # what is only of moving shapes no counts
+        self.fingerprint = shaping.fingerprint(self.modality, self.head.manifest.sha256, GRID_VERSION)
 
     def encode(self, frame: RadarFrame) -> ModalityTokens:
         """Return one token a sector, also if nothing is seen; raises as polar_grid."""

@@ -9,7 +9,7 @@ from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.heads import save_head
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.encoder import RadarEncoder
-from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan, polar_grid, radial_speed
+from mpnp_ros.modalities.radar.frames import GRID_VERSION, RadarFrame, RadarScan, polar_grid, radial_speed
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.tokens import NO_SOURCE
 
@@ -126,3 +126,10 @@ def test_the_registry_builds_it_from_a_folder(tiny_heads, tmp_path, frame, encod
     built = create_encoder('radar', {'head': str(tmp_path / 'head')})
     assert np.array_equal(built.encode(frame).values, encoder.encode(frame).values)
     assert built.fingerprint != encoder.fingerprint and built.config.min_range == 2.0
+
+
+def test_options_of_objects_that_move_leave_the_fingerprint_of_counts(encoder, tiny_heads):
+    other = RadarConfig(least_returns=9, max_distance=50.)
+    assert RadarEncoder(other, tiny_heads['radar']).fingerprint == encoder.fingerprint
+    every = encoder.config.fingerprint('radar', encoder.head.manifest.sha256, GRID_VERSION)
+    assert encoder.fingerprint == every, 'with their defaults it is that of the links that robots have'
