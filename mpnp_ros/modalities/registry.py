@@ -52,7 +52,7 @@ class Encoder(Protocol):
     token_width: int
 
     def encode(self, frame: Any) -> ModalityTokens:
-        """Return the tokens of one frame of this modality's type."""
+        """Return the tokens of one frame of this modality's type; the node adds to their concerns."""
         ...
 
 

@@ -301,12 +301,16 @@ class EncoderNode(ManagedNode):
         return self._tokens(parts) if parts else None
 
     def _judged(self, tokens: ModalityTokens, frame: Any) -> ModalityTokens:
-        """Add quality and concerns of the input; a failing health check costs no frame."""
+        """Add quality and concerns of the input to those of the encoder.
+
+        A failing health check costs no frame.
+        """
         try:
-            self._health = self.judge.judge(frame) if self.judge else Health(math.nan)
+            judged = self.judge.judge(frame) if self.judge else Health(math.nan)
         except Exception as error:
             self.diagnostics.warn('not judged', f'the health check of the input failed: {error}')
-            self._health = Health(math.nan)
+            judged = Health(math.nan)
+        self._health = dataclasses.replace(judged, concerns=(*judged.concerns, *tokens.concerns))
         worst = self.concerns.quality()
         quality = min(self._health.quality, worst) if worst < 1 else self._health.quality
         return dataclasses.replace(tokens, quality=worst if math.isnan(quality) and worst < 1 else quality,

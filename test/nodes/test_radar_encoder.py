@@ -146,3 +146,17 @@ def test_the_only_radar_is_taken_as_the_base_frame_where_its_mount_is_unknown(ro
     assert message.quality <= 0.75
     assert any("'nowhere_mount' is not connected to 'elsewhere'" in concern and
                concern.endswith('taking them as the same') for concern in message.concerns)
+
+
+def test_own_motion_that_cannot_be_told_is_a_concern(ros):
+    publisher = ros.publisher('/lost/radar', PointCloud2)
+    tokens = ros.collect('/lost/tokens/radar', ModalityTokens)
+    ros.start(MODULE, namespace='/lost', parameters={'radars': ['radar'], 'encoder.tokens': 'moving'})
+    fields = 'x', 'y', 'z', 'doppler'
+    message = cloud('nowhere', STAMP, 60, fields)
+    records = np.frombuffer(message.data, '<f4').reshape(-1, len(fields)).copy()
+    records[:, 3] = np.random.default_rng(0).uniform(-30, 30, len(records))
+    message.data = array.array('B', records.tobytes())
+    ros.publish_until(lambda: publisher.publish(message), tokens)
+    said = tokens.messages[0].concerns
+    assert any(concern.startswith('radar: own motion cannot be told') for concern in said)

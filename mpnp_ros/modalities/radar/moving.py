@@ -19,6 +19,7 @@ from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.geometry import in_base_frame
 from mpnp_ros.modalities.radar.config import RadarConfig
+from mpnp_ros.modalities.radar.doppler import UNKNOWN
 from mpnp_ros.modalities.radar.frames import MOVING, RadarFrame, radial_speed, usable_returns
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_of
@@ -50,6 +51,9 @@ TRAFFIC = _shares(car=.76, truck=.12, bus=.05, motorcycle=.03, bicycle=.03, trai
 ON_FOOT = _shares(pedestrian=1.)
 WALKS = 0.6
 """Probability that what is small and slow is a pedestrian."""
+LOST = ('own motion cannot be told from its returns, so it finds nothing that moves; check '
+        'encoder.doppler_span, encoder.nearing_positive and its transform')
+"""Concern about a radar whose returns do not agree on the motion of the robot."""
 KNOWN = np.array([status in ('moving', 'with rider') for _, status in CHANNELS])
 """Channels of what moves."""
 
@@ -66,10 +70,16 @@ class RadarMovingEncoder:
         self.fingerprint = config.fingerprint(self.modality, 'moving', VERSION)
 
     def encode(self, frame: RadarFrame) -> ModalityTokens:
-        """Return one token an object; raises as :meth:`detect`."""
+        """Return one token an object, and why a radar finds nothing; raises as :meth:`detect`."""
         found = self.detect(frame)
         tokens = detection_tokens(found, self.modality, self.fingerprint, found.max_distance)
-        return replace(tokens, known=KNOWN, source_stamps_ns=tuple(scan.stamp_ns for scan in frame.scans))
+        concerns = []
+        for scan in frame.scans:
+            kept = usable_returns(scan, self.config.min_range)
+            if len(kept.points) and (kept.dyn_prop == UNKNOWN).all() and not kept.compensated.any():
+                concerns.append(f'{scan.name}: {LOST}')  # so doppler_scan leaves it
+        return replace(tokens, known=KNOWN, source_stamps_ns=tuple(scan.stamp_ns for scan in frame.scans),
+                       concerns=tuple(concerns))
 
     def detect(self, frame: RadarFrame) -> Detections:
         """Return what moves around the robot.

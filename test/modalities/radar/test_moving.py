@@ -97,6 +97,13 @@ def test_where_own_motion_is_not_known_nothing_is_looked_at(encoder: RadarMoving
     lost = replace(scan, compensated=np.zeros_like(scan.compensated), dyn_prop=state)
     found = encoder.detect(RadarFrame((lost,)))
     assert not len(found) and not found.looked.any()
+    back = replace(scan, name='back')
+    said, = encoder.encode(RadarFrame((back, lost))).concerns
+    assert said.startswith('front: own motion cannot be told') and 'check encoder.doppler_span' in said
+    empty = seen()
+    nothing = replace(empty, points=empty.points[:0], velocity=empty.velocity[:0], rcs=empty.rcs[:0],
+                      compensated=empty.compensated[:0], dyn_prop=empty.dyn_prop[:0])
+    assert not encoder.encode(RadarFrame((nothing,))).concerns
 
 
 def test_speeds_at_both_ends_of_the_span_belong_together() -> None:
