@@ -148,15 +148,22 @@ def test_the_only_radar_is_taken_as_the_base_frame_where_its_mount_is_unknown(ro
                concern.endswith('taking them as the same') for concern in message.concerns)
 
 
-def test_own_motion_that_cannot_be_told_is_a_concern(ros):
+def test_of_what_moves_its_concerns_are_told_and_a_radar_without_a_mount_may_be_high(ros):
     publisher = ros.publisher('/lost/radar', PointCloud2)
     tokens = ros.collect('/lost/tokens/radar', ModalityTokens)
     ros.start(MODULE, namespace='/lost', parameters={'radars': ['radar'], 'encoder.tokens': 'moving'})
     fields = 'x', 'y', 'z', 'doppler'
-    message = cloud('nowhere', STAMP, 60, fields)
-    records = np.frombuffer(message.data, '<f4').reshape(-1, len(fields)).copy()
-    records[:, 3] = np.random.default_rng(0).uniform(-30, 30, len(records))
-    message.data = array.array('B', records.tobytes())
-    ros.publish_until(lambda: publisher.publish(message), tokens)
-    said = tokens.messages[0].concerns
-    assert any(concern.startswith('radar: own motion cannot be told') for concern in said)
+
+    def told(stamp, doppler):
+        message = cloud('nowhere', stamp, len(doppler), fields)
+        records = np.frombuffer(message.data, '<f4').reshape(-1, len(fields)).copy()
+        records[:, 1], records[:, 2], records[:, 3] = np.linspace(-15, 15, len(doppler)), -1.9, doppler
+        message.data = array.array('B', records.tobytes())
+        ros.publish_until(lambda: publisher.publish(message), tokens)
+        return tokens.wait(where=lambda message: stamp_of(message) == stamp)[0]
+
+    lost = told(STAMP, np.random.default_rng(0).uniform(-30, 30, 60))
+    assert any(concern.startswith('radar: own motion cannot be told') for concern in lost.concerns)
+    found = told(STAMP + SECOND, np.where(np.arange(60) < 20, 4., 0.))
+    assert sum(from_message(found).values.ravel()) > .5
+    assert not any('own motion' in concern for concern in found.concerns)

@@ -32,7 +32,8 @@ class RadarScan:
         sight is measured.
     rcs: [N] radar cross section, dBsm.
     dyn_prop: [N] state of motion according to the radar: codes of nuScenes, 0 moving .. 7 stopped.
-    rotation, translation: [3, 3] and [3] metres, sensor to base frame; None means that they coincide.
+    rotation, translation: [3, 3] and [3] metres, sensor to base frame; None means that they coincide, and
+        that the height of the radar is not known.
     name: of the sensor; stamp_ns: sensor time.
     """
 

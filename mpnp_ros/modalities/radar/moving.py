@@ -24,9 +24,14 @@ from mpnp_ros.modalities.radar.frames import MOVING, RadarFrame, radial_speed, u
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_of
 
-VERSION = 1  # goes up whenever the encoder gives other tokens for the same scans
+VERSION = 2  # goes up whenever the encoder gives other tokens for the same scans
 LOW, HIGH = -0.5, 4.0
 """Metres above the base frame between which returns of traffic lie."""
+UNMOUNTED = 2.0
+"""Metres above the ground, at most, of a radar whose mounting is not known: so much lower may traffic lie.
+
+On 29 real frames, moved as if the radar were 2.2 m high, 43 of 48 objects are found; 27 if this is 0.
+"""
 GAP, PER_SPEED = 1.5, 1.5
 """Metres between neighbouring returns of one object, and metres that a difference of 1 m/s counts as."""
 REAL = 0.75
@@ -93,7 +98,8 @@ class RadarMovingEncoder:
         speed = np.concatenate([radial_speed(scan.points, scan.compensated) for scan in scans])
         source = np.repeat(np.arange(len(scans)), [len(scan.points) for scan in scans])
         moving = np.concatenate([np.isin(scan.dyn_prop, MOVING) for scan in scans])
-        near = moving & (points[:, 2] > LOW) & (points[:, 2] < HIGH) & (
+        low = np.array([LOW if scan.translation is not None else LOW - UNMOUNTED for scan in scans])[source]
+        near = moving & (points[:, 2] > low) & (points[:, 2] < HIGH) & (
             np.hypot(*points[:, :2].T) < self.config.max_distance + 10)
         groups = grouped(points[near, :2], speed[near], self.config.least_returns, self.config.doppler_span)
         places = [np.flatnonzero(near)[group] for group in groups]

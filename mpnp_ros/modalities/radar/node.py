@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from mpnp_ros.conversions.pointclouds import to_records
@@ -107,7 +106,7 @@ class RadarNode(SynchronizedEncoder):
     def part(self, item: Input) -> RadarScan:
         """Return the scan with its mounting.
 
-        A single radar without mounting is in the base frame; one of several is rejected.
+        A single radar without mounting is in the base frame, its height unknown; one of several is rejected.
         """
         names = [field.name.lower() for field in item.message.fields]
         measured = None if set(FIELDS) <= set(names) else fields_of(names)
@@ -122,12 +121,10 @@ class RadarNode(SynchronizedEncoder):
                                 'taking them as the same' if alone else 'leaving it out')
         if pose is None and not alone:
             raise PointCloudError(f'{item.source}: {mounts.unknown(frame_id, base)}')
-        if pose is None:
-            pose = np.eye(4)
+        mount = (None, None) if pose is None else (pose[:3, :3], pose[:3, 3])
         if measured is None:
-            return radar_scan(records, item.source, item.stamp_ns, pose[:3, :3], pose[:3, 3])
-        return doppler_records(records, self.values.encoder, item.source, item.stamp_ns, pose[:3, :3],
-                               pose[:3, 3])
+            return radar_scan(records, item.source, item.stamp_ns, *mount)
+        return doppler_records(records, self.values.encoder, item.source, item.stamp_ns, *mount)
 
     def frame(self, parts: Sequence[RadarScan]) -> RadarFrame:
         """Return the scans as one frame."""

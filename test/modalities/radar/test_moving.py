@@ -106,6 +106,15 @@ def test_where_own_motion_is_not_known_nothing_is_looked_at(encoder: RadarMoving
     assert not encoder.encode(RadarFrame((nothing,))).concerns
 
 
+def test_a_radar_on_a_roof_needs_no_mounting_to_find_what_moves(encoder: RadarMovingEncoder) -> None:
+    scan = seen((20, 2, 4., 3., 30))
+    high = replace(scan, points=scan.points - [0, 0, 2.])
+    assert len(encoder.detect(RadarFrame((high,)))) == 1
+    for height, found in ((0., 0), (2., 1)):
+        mounted = replace(high, rotation=np.eye(3), translation=np.array([0, 0, height]))
+        assert len(encoder.detect(RadarFrame((mounted,)))) == found
+
+
 def test_speeds_at_both_ends_of_the_span_belong_together() -> None:
     places = np.random.default_rng(0).uniform(0, 1, (10, 2))
     speed = np.array([5.1, -5.1] * 5)
