@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> None:
         found += here
         show(f'{model}, {task.name}', *cost_table(here))
         show('ours to theirs', CLAIM_HEADS, claim_cells(ratios[model, task.name]))
-    depths, lengths = by_depth(*PAIRS[0], options.device), by_length(*PAIRS[0], options.device)
+    first = [cost for cost in found if (cost.model, cost.adaptation) == (PAIRS[0][0], PAIRS[0][1].name)]
+    depths = by_depth(*PAIRS[0], first, options.device)
+    lengths = by_length(*PAIRS[0], first, options.device)
     show(f'ours by linked blocks, {PAIRS[0][0]}', DEPTH_HEADS, depth_cells(depths))
     show(f'ours to theirs by length, {PAIRS[0][0]}', *length_table(lengths))
     if options.output:

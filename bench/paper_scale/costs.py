@@ -204,19 +204,27 @@ def costs(model: str, task: AdaptationTask, device: str = 'cpu') -> list[Cost]:
             for method in methods(LINKED[model]) for way in method.ways]
 
 
-def by_depth(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int, Cost]:
-    """The cost of ours by number of linked blocks."""
-    return {linked: cost(model, task, PaperMethod(OURS, partial(MpnpStep, linked=linked)), KEPT, device)
+def by_depth(model: str, task: AdaptationTask, counted: Iterable[Cost], device: str = 'cpu',
+             ) -> dict[int, Cost]:
+    """The cost of ours by number of linked blocks.  counted: the costs of the task, not counted again."""
+    ours = next(cost for cost in counted if (cost.method, cost.way) == (OURS, KEPT))
+    return {linked: ours if linked == LINKED[model] else
+            cost(model, task, PaperMethod(OURS, partial(MpnpStep, linked=linked)), KEPT, device)
             for linked in DEPTHS}
 
 
-def by_length(model: str, task: AdaptationTask, device: str = 'cpu') -> dict[int, dict[str, float]]:
-    """Ratios of ours to others by the tokens of a question with its answer; all are kept what can be kept."""
-    made = {}
+def by_length(model: str, task: AdaptationTask, counted: Iterable[Cost], device: str = 'cpu',
+              ) -> dict[int, dict[str, float]]:
+    """Ratios of ours to others by the tokens of a question with its answer; all are kept what can be kept.
+
+    counted: the costs of the task, not counted again.
+    """
+    made, known = {}, {cost.method: cost for cost in counted if cost.way == KEPT}
     for length in LENGTHS:
         asked = replace(task, text=length)
-        found = {method.name: cost(model, asked, method, KEPT, device) for method in methods(LINKED[model])
-                 if method.name in (FULL, PROMPT_FUSE, OURS, OURS_ALL_ROWS)}
+        found = known if asked == task else {
+            method.name: cost(model, asked, method, KEPT, device) for method in methods(LINKED[model])
+            if method.name in (FULL, PROMPT_FUSE, OURS, OURS_ALL_ROWS)}
         ours, all_rows = found[OURS], found[OURS_ALL_ROWS]
         made[length] = {
             'mPnP / PromptFuse': ours.macs / found[PROMPT_FUSE].macs,

@@ -20,9 +20,10 @@ from bench.paper_scale.costs import (
     PUBLISHED,
     Cost,
     Memory,
+    PaperMethod,
     claims,
 )
-from bench.paper_scale.models import MODELS, SWITCH
+from bench.paper_scale.models import MODELS, SWITCH, AdaptationTask
 from bench.paper_scale.page import PaperScale, as_json, cost_table, text_of
 
 PETA = 10 ** 15
@@ -105,8 +106,16 @@ def test_the_program_writes_table_page_and_picture(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(paper_costs, 'DEPTHS', (2,))
     monkeypatch.setattr(paper_costs, 'LENGTHS', (72, 20))
     monkeypatch.setitem(LINKED, 'OPT-1.3B', 2)
+    asked, count = [], paper_costs.cost
+
+    def noted(model: str, task: AdaptationTask, method: PaperMethod, way: str, device: str) -> Cost:
+        asked.append((model, task, method.name, way))
+        return count(model, task, method, way, device)
+
+    monkeypatch.setattr(paper_costs, 'cost', noted)
     assert paper_scale.main(['--quick', '--output', str(tmp_path)]) == 0
     shown, written = capsys.readouterr().out, json.loads((tmp_path / 'paper_scale.json').read_text())
+    assert len(set(asked)) == len(asked), 'no cost is counted twice'
     assert 'PromptFuse' in shown and 'ours by linked blocks' in shown
     assert {cost['method'] for cost in written['costs']} >= {FULL, PROMPT_FUSE, OURS}
     assert all(cost['peak'] > 0 < cost['macs'] for cost in written['costs'])
