@@ -116,7 +116,7 @@ def write_report(data: TokenDataset, right: Mapping[str, Sequence[int]], output:
     shares = {name: {subject: estimate(np.array([answers], float)[:, subject_of == subject],
                                        scenes[subject_of == subject]) for subject in SUBJECTS}
               for name, answers in right.items()}
-    majority = dict(_majority(data.examples, scenes, subject_of))
+    majority = dict(majorities(data.examples, scenes, subject_of))
     everything = ' + '.join(SENSORS)
     own = []
     for sensor, subject in OWN.items():
@@ -172,22 +172,26 @@ def _subject(example: Example) -> str:
     return name if name in SUBJECTS else 'objects'
 
 
-def _majority(examples: Sequence[Example], scenes: np.ndarray, subject_of: np.ndarray,
-              ) -> Iterator[tuple[str, float]]:
+def majorities(examples: Sequence[Example], scenes: np.ndarray, subject_of: np.ndarray,
+               ) -> Iterator[tuple[str, float]]:
     """Percent right of the most frequent answer: of each text in other scenes, or of each type of question.
 
-    Answers of a type about own motion and sounds are balanced over all scenes, so other scenes mislead.
+    scenes, subject_of: text [N] of each example.  Answers of a type about own motion and sounds are balanced
+    over all scenes, so other scenes mislead.
     """
     for subject in SUBJECTS:
         places = np.flatnonzero(subject_of == subject).tolist()
         asked = [examples[place] if subject == 'objects' else
                  replace(examples[place], question=examples[place].type) for place in places]
-        said = majority_answers(asked, asked)
+        right = []
         if subject == 'objects':
-            said = [majority_answers([other for other, of in zip(asked, scenes[places], strict=True)
-                                      if of != scene], [example])[0]
-                    for example, scene in zip(asked, scenes[places], strict=True)]
-        yield subject, percent(right_answers(asked, said))
+            for scene in sorted(set(of := scenes[places].tolist())):
+                mine, others = ([example for example, known in zip(asked, of, strict=True)
+                                 if (known == scene) is own] for own in (True, False))
+                right += right_answers(mine, majority_answers(others, mine))
+        else:
+            right = right_answers(asked, majority_answers(asked, asked))
+        yield subject, percent(right)
 
 
 if __name__ == '__main__':

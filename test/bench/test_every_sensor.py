@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip('matplotlib', reason='matplotlib is not installed: nothing can be drawn')
 
+from bench.every_sensor import __main__ as every_sensor
 from bench.every_sensor import moments as streets
 from bench.every_sensor.__main__ import NONE, OWN, SENSORS, SETS, write_report
 from bench.every_sensor.moments import balanced, make_moments, scene_truths, state_questions, truth_of
@@ -18,6 +19,7 @@ from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.subjects import SOUNDS, all_answers
 from mpnp_ros.questions.vocabulary import ANSWERS
 from mpnp_ros.training.dataset import Example, TokenDataset
+from mpnp_ros.training.evaluation import majority_answers
 from mpnp_world.scene.identity import Conditions, SceneIdentity
 from mpnp_world.scene.world import World
 
@@ -94,6 +96,26 @@ def test_the_page_shows_every_set_and_what_each_sensor_adds(tmp_path, graphics):
         assert others == [0, 0] and f'| {sensor} | {subject} | 100.0' in page
     assert set(OWN) == set(SENSORS) and f'All {len(SETS) - 1} sets' in page
     assert set(found['majority']) == {'objects', 'motion', 'sounds'}
+
+
+def test_the_majority_of_other_streets_is_found_once_a_street(monkeypatch):
+    rng = random.Random(0)
+    examples = [Example(f'{rng.randrange(9)}?', rng.choice(ANSWERS[:4]), ANSWERS,
+                        rng.choice(['count', 'exist']), 0, f's{rng.randrange(5)}/0') for _ in range(300)]
+    scenes = np.array([example.frame.partition('/')[0] for example in examples])
+    right = [majority_answers([other for other in examples if other.frame != example.frame], [example])
+             == [example.answer] for example in examples]
+    calls = []
+
+    def counted(train, test):
+        calls.append(len(test))
+        return majority_answers(train, test)
+
+    monkeypatch.setattr(every_sensor, 'majority_answers', counted)
+    monkeypatch.setattr(every_sensor, 'SUBJECTS', {'objects': ''})
+    assert dict(every_sensor.majorities(examples, scenes, np.full(300, 'objects'))) == {
+        'objects': pytest.approx(100 * np.mean(right))}
+    assert len(calls) == 5 and sum(calls) == 300
 
 
 def test_the_truth_of_a_scene_is_the_same_every_time():
