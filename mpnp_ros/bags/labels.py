@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,8 @@ FIELDS: Mapping[str, tuple[type, str]] = {
     'stamp_ns': (int, 'a whole number'), 'question': (str, 'a text'), 'choices': (list, 'a list'),
     'answer': (str, 'a text'), 'by': (str, 'a text')}
 
+BLOCK = 4096
+"""Bytes that are read at once from the end of a file."""
 Asked = tuple[int, str]
 """Stamp in nanoseconds, and text, of a question."""
 
@@ -100,7 +103,7 @@ class LabelFile:
         self.path = Path(path)
         self._labels: dict[Asked, Label] = {}
         for label in read_labels(self.path) if self.path.is_file() else ():
-            self._keep(label)
+            _keep(label, self._labels)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -115,8 +118,9 @@ class LabelFile:
 
     def add(self, labels: Iterable[Label]) -> int:
         """Append labels; return how many count.  Raises StorageError if the file cannot be written."""
-        before = dict(self._labels)
-        kept = [label for label in labels if self._keep(label)]
+        added: dict[Asked, Label] = {}
+        known = ChainMap(added, self._labels)  # what is new goes into the first
+        kept = [label for label in labels if _keep(label, known)]
         if kept:
             try:
                 with self.path.open('ab+') as file:
@@ -125,31 +129,35 @@ class LabelFile:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                self._labels = before
                 raise StorageError(f'labels {self.path} cannot be written: {error.strerror}; make room and '
                                    'repeat the last answer') from None
+        self._labels.update(added)
         return len(kept)
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of answered questions by who said the answer."""
         return {by: sum(label.by == by and bool(label.answer) for label in self) for by in SAID_BY}
 
-    def _keep(self, label: Label) -> bool:
-        """Return whether a label counts: no more trusted source has said another."""
-        known = self._labels.get(label.asked)
-        if known is not None and SAID_BY.index(known.by) > SAID_BY.index(label.by):
-            return False
-        self._labels[label.asked] = label
-        return True
+
+def _keep(label: Label, labels: MutableMapping[Asked, Label]) -> bool:
+    """Return whether a label counts, and keep it if so: no more trusted source has said another."""
+    known = labels.get(label.asked)
+    if known is not None and SAID_BY.index(known.by) > SAID_BY.index(label.by):
+        return False
+    labels[label.asked] = label
+    return True
 
 
 def _end_last_line(file: BinaryIO) -> None:
     """Complete the last line of a file, or remove it where it breaks off."""
-    file.seek(0)
-    *_, last = file.read().rpartition(b'\n')
+    end, last = file.seek(0, os.SEEK_END), b''
+    while len(last) < end and b'\n' not in last:  # files are long, and lines are not
+        file.seek(max(0, end - len(last) - BLOCK))
+        last = file.read(min(BLOCK, end - len(last))) + last
+    last = last.rpartition(b'\n')[2]
     if last:
         try:
             Label.from_json(last.decode())
             file.write(b'\n')
         except ValueError:
-            file.truncate(file.seek(0, os.SEEK_END) - len(last))
+            file.truncate(end - len(last))

@@ -1,7 +1,11 @@
 """Labels of a recording: who is believed, what breaks off, what is refused."""
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tracemalloc
+from dataclasses import asdict
 
 import pytest
 
@@ -45,6 +49,39 @@ def test_a_last_line_without_an_end_stays(tmp_path):
     path.write_text(path.read_text().rstrip('\n'))
     LabelFile(path).add([label('no', stamp=3)])
     assert [known.stamp_ns for known in read_labels(path)] == [1, 3]
+
+
+def test_a_long_last_line_that_breaks_off_is_removed(tmp_path):
+    path = tmp_path / 'labels.jsonl'
+    LabelFile(path).add([label()])
+    path.write_text(path.read_text() + '{"question": "' + 'x' * 10_000)
+    LabelFile(path).add([label('no', stamp=3)])
+    path.write_text(path.read_text() + json.dumps(asdict(label(question='x' * 10_000))))
+    LabelFile(path).add([label('no', stamp=4)])
+    assert [known.stamp_ns for known in read_labels(path)] == [1, 3, 1, 4]
+
+
+def test_to_add_one_takes_no_copy_of_all(tmp_path):
+    file = LabelFile(tmp_path / 'labels.jsonl')
+    file.add(label(stamp=number) for number in range(5000))
+    tracemalloc.start()
+    file.add([label(stamp=6000), label('no', stamp=1)])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60_000 and len(file) == 5001 and file.get((1, 'Is it?')).answer == 'no'
+
+
+def test_what_could_not_be_written_is_not_kept(tmp_path, monkeypatch):
+    file = LabelFile(tmp_path / 'labels.jsonl')
+    file.add([label('yes', TEACHER)])
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(StorageError, match='cannot be written: No space left'):
+        file.add([label('no', PERSON), label(stamp=2)])
+    assert [known.answer for known in file] == ['yes'] and file.get((2, 'Is it?')) is None
 
 
 @pytest.mark.parametrize(('entries', 'reason'), [
