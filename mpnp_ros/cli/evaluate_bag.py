@@ -187,17 +187,18 @@ class BagAsker:
             if token not in self._left:
                 continue
             self._replay.set('paused', True)
-            missing = self._missing(stamp, first=not report.outcomes)
             self._left[token] -= 1
+            missing, why = self._missing(stamp, first=not report.outcomes), 'at the key frame'
+            if not missing and (missing := self._unheard(last=not self._left[token])):
+                why = 'have reached the fusion node; see its diagnostics'
             if missing and self._left[token]:
                 self._replay.set('paused', False)
                 continue
             del self._left[token]
             report.frames += 1
-            frame = waiting_for[token]
+            frame, why = waiting_for[token], f'no tokens of {" and ".join(missing)} {why}'
             for place, (question, choices) in enumerate(zip(frame.questions, frame.choices, strict=True)):
                 guess = majority.guess(question)
-                why = f'no tokens of {" and ".join(missing)} at the key frame'
                 report.add(AskedOutcome.lost(question, guess, why) if missing else
                            self._outcome(question, choices, guess, stamp, first=not place))
                 show(len(report.outcomes), report.questions, report.progress())
@@ -281,11 +282,36 @@ class BagAsker:
             time.sleep(.02)
         silent = [name for name in missing if not self._tokens[name]]
         if first and 0 < len(silent) < len(self._modalities):
-            print(f'mpnp evaluate: no tokens of {" and ".join(silent)} come; answers rest on the others',
-                  file=sys.stderr, flush=True)
-            self._modalities = [name for name in self._modalities if name not in silent]
+            self._leave_out(silent, 'come')
             missing = [name for name in missing if name not in silent]
         return missing
+
+    def _unheard(self, last: bool) -> list[str]:
+        """Wait until the fusion node has had tokens of every modality; return those of which it has had none.
+
+        It may be connected to an encoder later than this command, and miss the tokens of the first moments.
+        last: whether the key frame is not tried again; if others are heard, it goes on with these.
+        """
+        end = time.monotonic() + SETTLING
+        while True:
+            self._check()
+            states = self._robot.modalities()
+            unheard = [name for name in self._modalities if name in states and not states[name].encoder]
+            if not unheard:
+                return []
+            if time.monotonic() > end:
+                break
+            time.sleep(.02)
+        if last and len(unheard) < len(self._modalities):
+            self._leave_out(unheard, 'reach the fusion node')
+            return []
+        return unheard
+
+    def _leave_out(self, names: Sequence[str], what: str) -> None:
+        """Do not wait for some modalities any longer, and say so; what: the tokens do not do."""
+        print(f'mpnp evaluate: no tokens of {" and ".join(names)} {what}; answers rest on the others',
+              file=sys.stderr, flush=True)
+        self._modalities = [name for name in self._modalities if name not in names]
 
     def _check(self) -> None:
         if self._cancelled():
