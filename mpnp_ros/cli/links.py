@@ -22,7 +22,14 @@ from mpnp_ros.cli.session import connected
 from mpnp_ros.errors import ConfigurationError, LinksError, NotRunningError, RequestError
 from mpnp_ros.files import sha256_of
 from mpnp_ros.methods.link_files import MANIFEST, LinkManifest, load_link, read_manifest
-from mpnp_ros.methods.link_store import LinkStore, StoredLink, default_store, shipped_links, whole
+from mpnp_ros.methods.link_store import (
+    LinkStore,
+    StoredLink,
+    all_shipped_links,
+    default_store,
+    shipped_links,
+    whole,
+)
 
 IN_USE, KEPT, WITHDRAWN, SHIPPED, OTHER = 'in use', 'to go back to', 'taken back', 'shipped', ''
 HEADS = ('modality', 'version', 'state', 'model', 'encoder', 'blocks', 'supervision', 'accuracy', 'trained',
@@ -158,21 +165,23 @@ def show_link(store: LinkStore, arguments: Namespace) -> int:
 def find(store: LinkStore, name: str) -> StoredLink:
     """Return the version with a name: a folder, <modality>/<version>, <version> or <modality>.
 
-    Raises LinksError if no version or several versions have it.
+    Shipped links have it where none of the store does.  Raises LinksError if no version or several versions
+    have it.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
         return StoredLink(read_manifest(path).config.modality, path.name, path, sha256_of(path / MANIFEST))
-    stored = store.list()
-    named = [link for link in stored if name in (link.name, link.version)]
+    stored, shipped = store.list(), shipped_links()
+    named = [link for link in stored if name in (link.name, link.version)] or [
+        link for link in shipped.values() if name in (link.name, link.version)]
     in_use = store.current(name) if any(link.modality == name for link in stored) else None
     if named or in_use:
         if len(named) > 1:
             raise LinksError(f'{name} is a version of {" and ".join(link.modality for link in named)} links; '
                              f'say which, e.g. {named[0].name}')
         return in_use or named[0]
-    if name in shipped_links():
-        return shipped_links()[name]
+    if name in shipped:
+        return shipped[name]
     raise LinksError(f'there are no links {name!r} in {store.folder}; `mpnp links list` shows those that are')
 
 
@@ -230,20 +239,22 @@ def put_into_use(store: LinkStore, link: StoredLink, arguments: Namespace) -> di
 
 def roll_back(store: LinkStore, arguments: Namespace) -> int:
     """Ask a running fusion node to roll back, or without one change the store; print which."""
-    modality, by, refused = arguments.modality, 'fusion', False
+    modality, by, refused, shipped = arguments.modality, 'fusion', False, False
     try:
         with connected('links', arguments.namespace, arguments.timeout) as robot:
-            version = robot.rollback(modality).version
-            message = f'the fusion node says: {modality} links {version} are in use'
+            link = robot.rollback(modality)
+            version, shipped = link.version, link.sha256 in {known.sha256 for known in all_shipped_links()}
+            message = f'the fusion node says: {modality} links {version}{" (shipped)" * shipped} are in use'
     except (ConfigurationError, NotRunningError):  # no ROS 2, or no fusion node
         by, version = 'store', go_back(store, modality)
+        shipped = version is None
         message = (f'no fusion node was found, so none was asked; it will start with {modality} links '
                    f'{version or SHIPPED} (noted in {store.folder})')
     except RequestError as error:
         refused, version, message = True, '', f'the fusion node says: {error}'
     if arguments.json:
-        print(json.dumps({'modality': modality, 'version': version or None, 'by': by, 'success': not refused,
-                          'message': message}))
+        print(json.dumps({'modality': modality, 'version': version or None, 'shipped': shipped, 'by': by,
+                          'success': not refused, 'message': message}))
     else:
         print(message, file=sys.stderr if refused else sys.stdout)
     return 1 if refused else 0

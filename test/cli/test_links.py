@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from mpnp_ros.cli.main import main
 from mpnp_ros.errors import NotRunningError
 from mpnp_ros.methods.link_files import AdaptationRecord, Provenance
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.link_store import LinkStore
+from mpnp_ros.methods.link_store import LinkStore, shipped_links
 from mpnp_ros.methods.mpnp.link import LatentLink
 
 CONFIG = LinkConfig('camera', 'camera-e1', 4, 'm' * 32, 'tiny', (6, 7), 1, 2, 4, hidden=4)
@@ -109,6 +111,20 @@ def test_rollback_in_the_store_passes_over_what_is_damaged(store, alone, as_json
     assert store.current('camera') is None
     assert main(['links', 'rollback', 'camera']) == 2
     assert 'nothing to take back' in capsys.readouterr().err
+
+
+def test_a_shipped_version_is_told_from_one_of_the_robot_with_its_number(store, as_json, capsys, monkeypatch):
+    shipped = shipped_links()['camera']
+    shown = as_json('show', shipped.name)
+    assert (shown['version'], shown['state'], shown['sha256']) == (shipped.version, 'shipped', shipped.sha256)
+    for sha256, words, is_shipped in ((shipped.sha256, f'{shipped.version} (shipped) are', True),
+                                      ('0' * 64, f'{shipped.version} are', False)):
+        link = SimpleNamespace(version=shipped.version, sha256=sha256)
+        robot = SimpleNamespace(rollback=lambda modality, link=link: link)
+        monkeypatch.setattr(command, 'connected', lambda *where, robot=robot: nullcontext(robot))
+        assert as_json('rollback', 'camera')['shipped'] is is_shipped
+        assert main(['links', 'rollback', 'camera']) == 0
+        assert capsys.readouterr().out == f'the fusion node says: camera links {words} in use\n'
 
 
 def test_links_are_copied_once_and_noted_for_the_next_start(store, alone, as_json, tmp_path, capsys):
