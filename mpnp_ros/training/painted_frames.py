@@ -36,8 +36,8 @@ LAYERS = (1, 1, 2, 2, 3, 4, 5)
 EMPTIED, LEAST_LEFT = 0.5, 0.03
 """Share of the streets that are emptied, and the smallest part of their objects that stays.
 
-In dense streets only, a faint car mostly is one of several, and links learn to count it (docs/lab/experiments.md,
-section 7)."""
+In dense streets a faint car mostly is one of several, and links that know nothing else count it
+(docs/lab/experiments.md, section 7)."""
 PLACE = {channel: place for place, channel in enumerate(CHANNELS)}
 USUAL: dict[str | None, float] = {
     'moving': 0.35, 'parked': 0.5, 'stopped': 0.15, 'standing': 0.3, 'not standing': 0.05,

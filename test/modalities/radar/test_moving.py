@@ -18,7 +18,7 @@ from mpnp_ros.methods.registry import create_method
 from mpnp_ros.modalities.radar.config import RadarConfig
 from mpnp_ros.modalities.radar.doppler import UNKNOWN, doppler_scan, folded
 from mpnp_ros.modalities.radar.frames import RadarFrame, RadarScan
-from mpnp_ros.modalities.radar.moving import GAP, PER_SPEED, REAL, RadarMovingEncoder, grouped
+from mpnp_ros.modalities.radar.moving import CELL, GAP, PER_SPEED, REAL, RadarMovingEncoder, grouped
 from mpnp_ros.modalities.registry import create_encoder
 from mpnp_ros.questions.vocabulary import ANSWERS, CATEGORIES, CHANNELS
 from mpnp_ros.tokens import ModalityTokens
@@ -128,27 +128,26 @@ def test_speeds_at_both_ends_of_the_span_belong_together() -> None:
     assert [group.tolist() for group in grouped(places[:1], speed[:1], 1)] == [[0]]
 
 
-def plainly_grouped(places: np.ndarray, speed: np.ndarray, least: int, span: float) -> list[list[int]]:
-    """Return what grouped returns, from the distances of all pairs."""
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 10 ** 6), st.integers(1, 150), st.sampled_from([1., 4., 12., 40.]),
+       st.sampled_from([0., SPAN]))
+def test_groups_are_those_of_all_pairs_but_for_the_size_of_a_cell(seed: int, count: int, size: float,
+                                                                  span: float) -> None:
+    rng = np.random.default_rng(seed)
+    places, speed = rng.uniform(-size, size, (count, 2)), rng.normal(0, 1, count)
     turn = speed[:, None] if not span else span / math.tau * np.stack(
         [np.cos(math.tau * speed / span), np.sin(math.tau * speed / span)], 1)
     spots = np.column_stack([places, PER_SPEED * turn])
-    near = np.linalg.norm(spots[:, None] - spots, axis=2) <= GAP
-    _, name = connected_components(near, directed=False)
-    groups = [np.flatnonzero(name == each).tolist() for each in range(name.max() + 1)]
-    return [group for group in groups if len(group) >= least]
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.integers(0, 10 ** 6), st.integers(1, 150), st.sampled_from([1., 4., 12., 40.]),
-       st.sampled_from([0., SPAN]), st.booleans())
-def test_groups_are_those_of_all_pairs(seed: int, count: int, size: float, span: float, round_: bool) -> None:
-    rng = np.random.default_rng(seed)
-    places, speed = rng.uniform(-size, size, (count, 2)), rng.normal(0, 1, count)
-    if round_:  # many are exactly as far apart as neighbours may be
-        places, speed = np.round(2 * places) / 2, np.round(speed)
-    found = [group.tolist() for group in grouped(places, speed, 2, span)]
-    assert found == plainly_grouped(places, speed, 2, span)
+    apart = np.linalg.norm(spots[:, None] - spots, axis=2)
+    together = np.zeros((count, count), bool)
+    for group in grouped(places, speed, 1, span):
+        together[np.ix_(group, group)] = True
+    assert together.diagonal().all()
+    corner = 2 * CELL * math.sqrt(spots.shape[1])
+    for gap, same in ((GAP - corner, True), (GAP + corner, False)):
+        name = connected_components(apart <= gap, directed=False)[1]
+        pairs = name[:, None] == name
+        assert together[pairs].all() if same else not together[~pairs].any()
 
 
 def test_dense_returns_do_not_need_all_their_pairs() -> None:
