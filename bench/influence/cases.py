@@ -15,6 +15,7 @@ from mpnp_ros.questions.phrasing import Meaning
 from mpnp_ros.questions.rule import parse_question
 from mpnp_ros.questions.vocabulary import CHANNELS, THING, lies
 from mpnp_ros.tokens import SECTOR, SECTORS, ModalityTokens
+from mpnp_ros.training import painted_frames
 from mpnp_ros.training.key_frames import question_dataset
 from mpnp_ros.training.painted_frames import Painter
 from mpnp_ros.training.painted_questions import painted_questions
@@ -102,14 +103,7 @@ def observed(objects: Sequence[AnnotatedObject], rng: np.random.Generator) -> Mo
 
 def noisy(tokens: ModalityTokens, rng: np.random.Generator, modality: str) -> ModalityTokens:
     """Return certain tokens as a sensor observes them: some are missed, existence and status unsure."""
-    category = np.array([name for name, _ in CHANNELS])
-    same = category[:, None] == category[None]
-    others = same & ~np.eye(len(category), dtype=bool)
-    spread = others / np.maximum(others.sum(1, keepdims=True), 1)
-    sure = np.where(others.any(1), STATUS_SURE, 1.)
-    values = tokens.values * sure + (tokens.values * (1 - sure)) @ spread
-    values = values * SURE * (rng.random((tokens.count, 1)) < FOUND)
-    return named(replace(tokens, values=values.astype(np.float32)), modality)
+    return named(painted_frames.observed(tokens, rng, FOUND, SURE, STATUS_SURE), modality)
 
 
 def blinded(tokens: ModalityTokens, meaning: Meaning, kind: str) -> ModalityTokens:

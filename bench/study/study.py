@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.common.accuracy import right_answers
@@ -36,11 +37,11 @@ from mpnp_ros.questions.rule import rule_answer
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import ModalityTokens
 from mpnp_ros.training.batches import PreparedQuestions
-from mpnp_ros.training.calibration import fit_temperature
+from mpnp_ros.training.calibration import fit_agreement, fit_temperature
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import encode, question_dataset, scene_of
-from mpnp_ros.training.painted_frames import Painter
+from mpnp_ros.training.painted_frames import Painter, observed
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
 from mpnp_ros.training.trainer import PARTS, Trainer, TrainerConfig, TrainingStep, train_blind
@@ -53,6 +54,10 @@ SENSORS = ('camera', 'lidar')
 RECIPE = Path(__file__).with_name('study.yaml')
 LICENCE = 'Apache-2.0 (trained on the embedded driving world)'
 QUESTION_SEED = 0
+SECOND, SECOND_SEED = 'other', 1
+"""Of a second sensor beside the painted one, for which the agreement of links to true objects is fitted."""
+SECOND_LEAST = (0.7, 0.7, 0.5)
+"""The least share of objects that it finds, and certainties of them and of their statuses, see `observed`."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class Study:
         held_out = self.painted_validation.dataset
         fit_temperature(method, OBJECTS, held_out.examples, self.book,
                         lambda example: held_out.frames[example.frame])
+        method.replace(self._agreeing(method.links()[OBJECTS]))
         self._save(store, method, seed, 'true objects', self.config.objects)
         return method
 
@@ -250,8 +256,31 @@ class Study:
 
         for name in SENSORS:
             fit_temperature(method, name, asked, self.book, partial(alone, name))
+        fit_agreement(method, SENSORS, asked, self.book, lambda example: train.frames[example.frame])
         self._save(store, method, seed, 'camera and LiDAR', self.config.sensors)
         return method
+
+    def _agreeing(self, link: Link) -> Link:
+        """Return links on true objects with an agreement, fitted for two copies of them.
+
+        One has the tokens of painted frames that nothing is trained on, the other observes the true objects
+        of these frames by itself, each frame with another share found and other certainties.
+        """
+        pair, others = create_method('mpnp', self.lm), {}
+        true, painter = self._true, self._painter(self.config.validation)
+        for place in range(self.config.objects.calibrated_on):
+            draw = np.random.default_rng((SECOND_SEED, place))
+            others[str(place)] = observed(true.encode(painter.paint(place).frame), draw,
+                                          *draw.uniform(SECOND_LEAST, 1.))
+        for name in (OBJECTS, SECOND):
+            copy = pair.new_link(name, true.fingerprint, true.token_width, **counting(CHANNELS),
+                                 **self.config.link)
+            copy.start_from(link)
+            pair.plug(copy)
+        data = self.painted_validation.dataset
+        fit_agreement(pair, (OBJECTS, SECOND), data.examples, self.book, lambda example: {
+            **data.frames[example.frame], SECOND: replace(others[example.frame], modality=SECOND)})
+        return pair.links()[OBJECTS]
 
     def store(self, seed: int) -> LinkStore:
         """The links of a seed."""
@@ -369,13 +398,16 @@ class Study:
     def _paint(self, name: str, part: Scenes, frames: int, beyond: int = 0, wordings: int = 0,
                ) -> PaintedDataset:
         def build(empty: Path) -> None:
-            thin = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
-            painter = Painter(thin, self.config.questions.scope, QUESTION_SEED)
+            painter = self._painter(part)
             painted_questions(map(painter.paint, range(frames)), QUESTION_SEED, part.per_kind,
                               part.of_each_type, beyond=beyond, wordings=wordings).write(empty)
 
         source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions}'
         return PaintedDataset.load(self._cached(name, source, build))
+
+    def _painter(self, part: Scenes) -> Painter:
+        thin = list(object_key_frames(part.seeds, part.key_frames, part.interval, progress=False))
+        return Painter(thin, self.config.questions.scope, QUESTION_SEED)
 
     def _cached(self, name: str, source: str, build: Callable[[Path], None]) -> Path:
         place = self.folder / 'questions' / name

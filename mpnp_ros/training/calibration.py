@@ -8,24 +8,37 @@ least squares with a perfect sensor as prior.
 The confidence of answers follows from a temperature by which their log-probabilities are divided.  It depends
 on question and frame: on the contents of the question and on the uncertainty of the counts (after Guo et al.,
 arXiv:1706.04599, section 4.2, who have one temperature for all).  It is fitted on questions not used for
-training, changes no answer, and is stored with the link.  What is fitted is the confidence itself, as the
-probability that the answer is right (section 2): the likelihood of all choices, which Guo et al. fit, leaves
-answers from uncertain counts too sure.
+training, changes no answer, and is stored with the link.  Where several sensors look, their temperatures are
+averaged by their parts in what is asked, and an agreement is added, fitted in the same way: two that tell the
+same are surer than either, which the mean of their counts does not show.
+
+What is fitted is the confidence itself, as the probability that the answer is right (section 2): the
+likelihood of all choices, which Guo et al. fit, leaves answers from uncertain counts too sure.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import binary_cross_entropy
 
 from mpnp_ros.errors import TrainingError
 from mpnp_ros.methods.link import TokenBatch
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts
-from mpnp_ros.methods.mpnp.link import LatentLink, Worth, in_sectors
+from mpnp_ros.methods.mpnp.link import (
+    LatentLink,
+    Worth,
+    fuse,
+    in_sectors,
+    overlap_of,
+    shares_of_asked,
+    what_doubt_reads,
+)
 from mpnp_ros.methods.questions import question_states
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.batches import PreparedQuestions
@@ -129,47 +142,100 @@ def fit_temperature(method: Method, modality: str, examples: Sequence[Example], 
     """Fit the temperature of a plugged link; return the loss before and after.
 
     The loss is the mean binary cross-entropy between the confidence of the most likely answer and whether it
-    is right.  examples: with choices, not from the
-    training set.  see: returns the tokens for each question.  Raises TrainingError for a link that does not
-    count.
+    is right.  examples: with choices, not from the training set.  see: returns the tokens for each question.
+    Raises TrainingError for a link that does not count.
     """
-    link = method.links()[modality]
-    if not (isinstance(link, LatentLink) and isinstance(link.pooling, CountingPooling) and link.doubt):
-        raise TrainingError(f'the {modality} link does not count and has no temperature to be fitted')
-    pooling, doubt, block = link.pooling, link.doubt, link.config.question_block
+    doubt = _counting(method, modality).doubt
+    assert doubt is not None  # links that count have one
     with torch.no_grad():
         doubt.weight.zero_()
         doubt.bias.zero_()
+    answered = _answered(method, (modality,), examples, book, see)
+    return _fit(answered, doubt, torch.ones_like(answered.overlap))
+
+
+def fit_agreement(method: Method, modalities: Sequence[str], examples: Sequence[Example],
+                  book: PreparedQuestions, see: Callable[[Example], Frame]) -> tuple[float, float]:
+    """Fit how much surer answers are where several plugged links look; return the loss before and after.
+
+    The temperature of each link is fitted before.  All of them get the same agreement.  Loss, arguments and
+    errors as for :func:`fit_temperature`.
+    """
+    links = [_counting(method, modality) for modality in modalities]
+    agreement = links[0].new_agreement()
+    for link in links:
+        link.agreement = agreement
+    answered = _answered(method, modalities, examples, book, see)
+    return _fit(answered, agreement, answered.overlap)
+
+
+def _counting(method: Method, modality: str) -> LatentLink:
+    """Return a plugged link that counts, or raise TrainingError."""
+    link = method.links()[modality]
+    if not (isinstance(link, LatentLink) and isinstance(link.pooling, CountingPooling)):
+        raise TrainingError(f'the {modality} link does not count and has no temperature to be fitted')
+    return link
+
+
+class _Answered(NamedTuple):
+    """Answers to B questions: log-probabilities [B, choices], whether the most likely is right [B], what
+    their temperature depends on [B, ...], of that the numbers from the question alone, and the overlap [B].
+    """
+
+    scores: torch.Tensor
+    right: torch.Tensor
+    known: torch.Tensor
+    of_question: int
+    overlap: torch.Tensor
+
+
+@torch.no_grad()
+def _answered(method: Method, modalities: Sequence[str], examples: Sequence[Example],
+              book: PreparedQuestions, see: Callable[[Example], Frame]) -> _Answered:
+    """Answer the questions from the tokens of links that share a reader."""
+    links = [_counting(method, modality) for modality in modalities]
+    pooling, block = links[0].pooling, links[0].config.question_block
+    assert isinstance(pooling, CountingPooling)
     book.read(examples)
-    logs, true, asked, tallies = [], [], [], []
+    scores, right, known, overlap, width = [], [], [], [], 0
     for start in range(0, len(examples), BATCH):
         batch = examples[start:start + BATCH]
         questions, frames = [book.question(example) for example in batch], [see(example) for example in batch]
         replies = method.answer_batch(questions, frames)
-        logs += [torch.tensor(reply.probabilities).clamp(min=1e-12).log() for reply in replies]
-        true += [example.choices.index(example.answer) for example in batch]
+        scores += [torch.tensor(reply.probabilities).clamp(min=1e-12).log() for reply in replies]
+        right += [reply.text == example.answer for reply, example in zip(replies, batch, strict=True)]
         states = question_states(method.lm, [question.prepared for question in questions], [block])
         assert states is not None  # as there is a block to read them at
-        with torch.no_grad():
-            asked.append(pooling.probes(*states.at(block)))
+        asked, parts = pooling.probes(*states.at(block)), []
+        for link, modality in zip(links, modalities, strict=True):
+            assert link.worth is not None  # links that count have one
             tokens = TokenBatch.stack([frame[modality] for frame in frames], method.lm.device)
-            tallies.append(pooling.tally(link.count(tokens), asked[-1]))
-    scores, answers = torch.stack(logs).to(method.lm.device), torch.tensor(true, device=method.lm.device)
-    optimiser = torch.optim.LBFGS(doubt.parameters(), max_iter=LBFGS_STEPS, line_search_fn='strong_wolfe')
+            parts.append((link.count(tokens), link.worth, link.gates.max()))
+        fused, made = fuse(parts), pooling.reading(asked)
+        known.append(what_doubt_reads(asked, pooling.tally(fused.counts, asked, made)))
+        overlap.append(overlap_of(shares_of_asked(fused.shares, made[0], pooling.supervised)))
+        width = asked[0].numel()
+    device = method.lm.device
+    return _Answered(torch.stack(scores).to(device), torch.tensor(right, device=device).float(),
+                     torch.cat(known), width, torch.cat(overlap))
 
-    right = (scores.argmax(-1) == answers).to(scores.dtype)
+
+def _fit(answered: _Answered, layer: nn.Linear, factor: torch.Tensor) -> tuple[float, float]:
+    """Fit a layer that adds its output, times a factor [B], to the log temperature of the answers."""
+    optimiser = torch.optim.LBFGS(layer.parameters(), max_iter=LBFGS_STEPS, line_search_fn='strong_wolfe')
 
     def answer_loss() -> torch.Tensor:
-        temperature = torch.cat([link.temperature(*pair) for pair in zip(asked, tallies, strict=True)])
-        confidence = (scores / temperature[:, None]).softmax(-1).amax(-1)
-        return binary_cross_entropy(confidence.clamp(LEAST, 1 - LEAST), right)
+        temperature = (factor * layer(answered.known)[:, 0]).clamp(-3, 3).exp()
+        confidence = (answered.scores / temperature[:, None]).softmax(-1).amax(-1)
+        return binary_cross_entropy(confidence.clamp(LEAST, 1 - LEAST), answered.right)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = answer_loss() + STIFFNESS * doubt.weight[:, :asked[0][0].numel()].square().sum()
+        loss = answer_loss() + STIFFNESS * layer.weight[:, :answered.of_question].square().sum()
         loss.backward()
         return loss
 
     before = answer_loss().item()
     optimiser.step(closure)
+    optimiser.zero_grad()
     return before, answer_loss().item()

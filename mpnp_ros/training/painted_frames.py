@@ -181,6 +181,21 @@ class Painter:
         return items
 
 
+def observed(true: ModalityTokens, draw: np.random.Generator, found: float, sure: float,
+             status_sure: float) -> ModalityTokens:
+    """Return what a sensor tells of true objects, of those tokens: it misses some and imagines none.
+
+    found: probability that an object is found.  sure: said probability that it is there.  status_sure: said
+    probability of its status; the other statuses of its category share the rest.
+    """
+    category = np.array([name for name, _ in CHANNELS])
+    others = (category[:, None] == category[None]) & ~np.eye(len(category), dtype=bool)
+    spread = others / np.maximum(others.sum(1, keepdims=True), 1)
+    own = np.where(others.any(1), status_sure, 1.)
+    values = (true.values * own + (true.values * (1 - own)) @ spread) * sure
+    return replace(true, values=(values * (draw.random((true.count, 1)) < found)).astype(np.float32))
+
+
 class _Belief:
     """Belief of one sensor in one frame about categories and statuses of objects.
 

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +15,21 @@ from mpnp_ros.methods.link_files import load_link, save_link
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.mpnp.counting import Counts, sector_centres
 from mpnp_ros.methods.mpnp.link import Worth, in_sectors
+from mpnp_ros.methods.questions import Reply
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.tokens import SECTORS
 from mpnp_ros.training.batches import PreparedQuestions
-from mpnp_ros.training.calibration import MIN_FRAMES, calibration_error, fit_temperature, fit_worth
-from mpnp_ros.training.painted_frames import Painter
+from mpnp_ros.training.calibration import (
+    MIN_FRAMES,
+    calibration_error,
+    fit_agreement,
+    fit_temperature,
+    fit_worth,
+)
+from mpnp_ros.training.dataset import Example, Frame
+from mpnp_ros.training.painted_frames import Painter, observed
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.true_objects import OBJECTS, counting
 from mpnp_world.dataset.objects_only import scene_key_frames
@@ -81,6 +91,53 @@ def test_a_fitted_temperature_suits_the_answers_better_and_changes_none(method, 
     save_link(link, tmp_path / 'link')
     method.replace(load_link(tmp_path / 'link', lm=method.lm))
     assert np.allclose(replies()[0].probabilities, fitted[0].probabilities, atol=1e-6)
+
+
+@pytest.fixture
+def pair(method, data) -> tuple[Method, Callable[[Example], Frame]]:
+    """Two links that read alike, and what both see: the second some of the objects of the first."""
+    link, frames = method.links()[OBJECTS], {}
+    other = method.new_link('other', link.config.encoder, len(CHANNELS), **counting(CHANNELS), **SMALL)
+    other.start_from(link)
+    method.plug(other)
+    for key, frame in data.dataset.frames.items():
+        seen = observed(frame[OBJECTS], np.random.default_rng(int(key)), .8, .9, .7)
+        frames[key] = {**frame, 'other': replace(seen, modality='other')}
+    return method, lambda example: frames[example.frame]
+
+
+def test_two_sensors_have_an_agreement_that_changes_no_answer_and_nothing_of_one_alone(pair, data, tmp_path):
+    method, see = pair
+    examples, book = data.dataset.examples, PreparedQuestions(method)
+
+    def replies(names: Sequence[str]) -> list[Reply]:
+        return method.answer_batch([book.question(one) for one in examples],
+                                   [{name: see(one)[name] for name in names} for one in examples])
+
+    both, alone = replies((OBJECTS, 'other')), replies((OBJECTS,))
+    before, after = fit_agreement(method, (OBJECTS, 'other'), examples, book, see)
+    assert after < before
+    fitted = replies((OBJECTS, 'other'))
+    assert [reply.text for reply in fitted] == [reply.text for reply in both]
+    assert not np.allclose(fitted[0].probabilities, both[0].probabilities, atol=1e-3)
+    assert [reply.probabilities for reply in replies((OBJECTS,))] == [reply.probabilities for reply in alone]
+    save_link(method.links()[OBJECTS], tmp_path / 'link')
+    method.replace(load_link(tmp_path / 'link', lm=method.lm))
+    assert np.allclose(replies((OBJECTS, 'other'))[0].probabilities, fitted[0].probabilities, atol=1e-6)
+
+
+def test_a_sensor_that_looks_nowhere_has_no_say_in_how_sure_an_answer_is(pair, data):
+    method, see = pair
+    book, example = PreparedQuestions(method), data.dataset.examples[0]
+    frame = see(example)
+    nothing = replace(frame['other'], values=np.zeros_like(frame['other'].values),
+                      looked=np.zeros(SECTORS, bool))
+    nn.init.constant_(method.links()['other'].doubt.bias, 2.)
+    asked = book[example].question
+    alone = method.answer(asked, {OBJECTS: frame[OBJECTS]})
+    assert method.answer(asked, {**frame, 'other': nothing}).confidence == pytest.approx(
+        alone.confidence, abs=1e-4)
+    assert method.answer(asked, frame).confidence < alone.confidence - .01
 
 
 def test_training_leaves_the_temperature_alone(method, data):

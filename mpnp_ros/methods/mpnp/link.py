@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from mpnp_ros.errors import LinksError
 from mpnp_ros.llm.attention import BlockPrefix
 from mpnp_ros.methods.link import Aligner, Direction, Link, Standardise, TokenBatch, take_over
 from mpnp_ros.methods.link_options import LinkConfig
-from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally, sector_centres
+from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Reading, Tally, sector_centres
 from mpnp_ros.methods.mpnp.pooling import QuestionPooling
 from mpnp_ros.tokens import SECTORS
 
@@ -27,6 +27,8 @@ SAME_AT_START = (
 
 #: Modules that links share when they count together; each keeps its own worth.
 READER = ('pooling', 'key_aligner', 'value_aligner')
+LEAST_PART = 1e-6
+"""Part of a sensor that does not look at all: where none does, all have the same."""
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -133,6 +135,31 @@ def fuse(parts: Sequence[tuple[Counts, Worth, torch.Tensor]]) -> Fused:
     return Fused(Counts((numbers * shares).sum(0), azimuth, distance.nanmean(0), covered.amax(0)), shares)
 
 
+def what_doubt_reads(asked: torch.Tensor, tally: Tally) -> torch.Tensor:
+    """Return what temperatures depend on, [B, K (width + 2)], for probes [B, K, width] and their tally."""
+    entropy = torch.special.entr(tally.probabilities).sum(-1)
+    return torch.cat([asked.flatten(1), entropy, tally.covered.expand_as(entropy)], 1)
+
+
+def shares_of_asked(shares: torch.Tensor, reading: Reading, supervised: int) -> torch.Tensor:
+    """Return the part of each sensor in what is asked, [sensors, B] in 0..1.
+
+    shares: [sensors, B or 1, SECTORS, C], see Fused.  reading: of the probes, of which the supervised count.
+    """
+    around, masks = (part[None, :, :supervised] for part in (reading.around, reading.masks))
+    parts = ((around @ shares) * masks).sum((2, 3))
+    return parts / reading.region[:, :supervised].sum(1)
+
+
+def overlap_of(parts: torch.Tensor) -> torch.Tensor:
+    """Return how far several sensors look at what is asked: 0 for one, 1 - 1/n for n alike, [B].
+
+    parts: [sensors, B], not negative.
+    """
+    total = parts.sum(0).clamp(min=LEAST_PART)
+    return 1 - (parts / total).square().sum(0)
+
+
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
     """Return numbers [B, SECTORS, C] added up by sector, and the mean distance of objects, [B, SECTORS].
 
@@ -174,6 +201,7 @@ class LatentLink(Link):
         self.direction = None if blind or counting else Direction(config.token_width)
         self.worth = Worth(config.channels) if counting else None
         self.doubt = nn.Linear(config.probes * (config.pooling_width + 2), 1) if counting else None
+        self.agreement: nn.Linear | None = None
         pooling_sizes = (config.text_width, config.pooling_width, config.entries, config.pooling_layers,
                          config.pooling_heads, config.harmonics)
         self.pooling: CountingPooling | QuestionPooling | None = None
@@ -194,6 +222,14 @@ class LatentLink(Link):
         if config.zero_values:
             nn.init.zeros_(self.value_aligner.output.weight)
             nn.init.zeros_(self.value_aligner.output.bias)
+
+    @classmethod
+    def empty(cls, config: LinkConfig, shapes: Mapping[str, Sequence[int]]) -> LatentLink:
+        """See Link; a link has an agreement only once it has been fitted."""
+        link = cls(config)
+        if any(name.startswith('agreement.') for name in shapes):
+            link.agreement = link.new_agreement()
+        return link
 
     def forward(self, tokens: TokenBatch | None = None,
                 question: Question | None = None) -> dict[int, BlockPrefix]:
@@ -245,17 +281,33 @@ class LatentLink(Link):
             values = values.masked_fill(~tokens.valid[..., None], 0.)
         return Counts(values * known[:, None], azimuth, distance, looked[:, :, None] * known[:, None])
 
-    def temperature(self, asked: torch.Tensor, tally: Tally) -> torch.Tensor:
-        """Return the divisor of log-probabilities of answers, [B], for probes [B, K, width].
+    def log_temperature(self, asked: torch.Tensor, tally: Tally, overlap: torch.Tensor | None = None,
+                        ) -> torch.Tensor:
+        """Return the logarithm of the divisor of log-probabilities of answers, [B].
 
-        It depends on the question, the uncertainty of its numbers and the share of it that is seen.  1 until
-        it has been fitted, see training/calibration.py (Guo et al., arXiv:1706.04599, section 4.2).
+        asked: probes [B, K, width].  overlap: [B], how far several sensors look at what is asked, 0: one, up
+        to 1; None: 0.  It depends on the question, the uncertainty of its numbers and the share of it that is
+        seen, as do the logarithm for one sensor and what overlap adds to it.  0 until it has been fitted, see
+        training/calibration.py (Guo et al., arXiv:1706.04599, section 4.2).
         """
         doubt = self.doubt
         assert doubt is not None  # links that count have one
-        entropy = torch.special.entr(tally.probabilities).sum(-1)
-        known = torch.cat([asked.flatten(1), entropy, tally.covered.expand_as(entropy)], 1)
-        return doubt(known)[:, 0].clamp(-3, 3).exp()
+        known = what_doubt_reads(asked, tally)
+        log = doubt(known)[:, 0]
+        if overlap is not None and self.agreement is not None:
+            log = log + overlap * self.agreement(known)[:, 0]
+        return log.clamp(-3, 3)
+
+    def new_agreement(self) -> nn.Linear:
+        """Return an agreement that adds nothing; raises LinksError for a link that does not count."""
+        if self.doubt is None:
+            raise LinksError(f'the {self.config.modality} link does not count and has no agreement; '
+                             'make it with pooling: counting')
+        agreement = nn.Linear(self.doubt.in_features, 1, device=self.doubt.weight.device)
+        if not agreement.weight.is_meta:
+            nn.init.zeros_(agreement.weight)
+            nn.init.zeros_(agreement.bias)
+        return agreement
 
     def columns(self, tokens: TokenBatch) -> torch.Tensor:
         """Return log g of every linked block for each text, [N, B or 1]; -inf: closed or without tokens."""
@@ -316,6 +368,8 @@ class LatentLink(Link):
         if odd:
             raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
                              f'link: {", ".join(odd)} differ; make it with the same options')
+        if self.doubt is not None and other.agreement is not None:
+            self.agreement = self.new_agreement()
         left = take_over(self, other)
         if self.worth is not None and self.config.modality != other.config.modality:
             self.worth.load_state_dict(Worth(self.config.channels).state_dict())

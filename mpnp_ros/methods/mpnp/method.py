@@ -17,7 +17,14 @@ from mpnp_ros.methods.method import Method, PrefixCompletion
 from mpnp_ros.methods.mpnp.cost import LATENT_COST
 from mpnp_ros.methods.mpnp.counting import CountingPooling, Counts, Tally
 from mpnp_ros.methods.mpnp.grounding import SensorTokens, grounding_of
-from mpnp_ros.methods.mpnp.link import LatentLink, Question, fuse
+from mpnp_ros.methods.mpnp.link import (
+    LEAST_PART,
+    LatentLink,
+    Question,
+    fuse,
+    overlap_of,
+    shares_of_asked,
+)
 from mpnp_ros.methods.questions import AskedQuestion, Evidence, Tokens, question_states
 from mpnp_ros.methods.registry import MethodSpec
 from mpnp_ros.tokens import SECTORS
@@ -167,11 +174,15 @@ class LatentConnections(Connections):
         counted = [fused.counts, *(counts for counts, _, _ in parts if told)]
         tally, *alone = pooling.tallies(counted, asked, made)
         columns = [link.columns(batch) for link, batch in group]
-        if evidence is not None:  # a link without tokens for a text has no say in how sure it is
-            warmths = [link.temperature(asked, tally).where((column > -torch.inf).any(0), 0.)
-                       for (link, _), column in zip(group, columns, strict=True)]
+        if evidence is not None:
+            parts_of_asked = shares_of_asked(fused.shares, made[0], pooling.supervised) + LEAST_PART
+            there = torch.stack([(column > -torch.inf).any(0).expand(len(asked)) for column in columns])
+            parts_of_asked = parts_of_asked * there  # a link without tokens for a text has no say
+            overlap = overlap_of(parts_of_asked)
+            logs = torch.stack([link.log_temperature(asked, tally, overlap) for link, _ in group])
+            mean = (parts_of_asked * logs).sum(0) / parts_of_asked.sum(0).clamp(min=LEAST_PART)
             before = [] if evidence.temperature is None else [evidence.temperature]
-            evidence.temperature = torch.stack(before + warmths).amax(0)
+            evidence.temperature = torch.stack([*before, mean.exp().where(there.any(0), 0.)]).amax(0)
         if evidence is not None and evidence.told:
             self._tell(evidence, group, [counts for counts, _, _ in parts], fused.shares, [tally, *alone],
                        asked, silent)
