@@ -1,7 +1,8 @@
 """Answers about the past, from remembered tokens.
 
 The present question is asked of moments in batches, newest first, and no further than the answer needs.
-Between two batches the caller may do something else: :func:`recall` is a generator.
+Between two batches the caller may do something else: :func:`recall` is a generator.  A question about one
+thing beside another is answered in steps at each moment, see :mod:`~mpnp_ros.serving.relations`.
 """
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.method import Method
 from mpnp_ros.methods.questions import AskedQuestion, Reply, Tokens
 from mpnp_ros.questions.past import PastQuestion, Wanted
+from mpnp_ros.questions.relations import RelatedQuestion, related_question
 from mpnp_ros.questions.vocabulary import CATEGORIES, MAX_COUNT
 from mpnp_ros.questions.wording import Description
-from mpnp_ros.serving.answers import CANCELLED
+from mpnp_ros.serving.answers import CANCELLED, UNKNOWN
 from mpnp_ros.serving.coverage import not_known
 from mpnp_ros.serving.memory import RememberedMoment
-from mpnp_ros.serving.relations import YES_NO, placed
+from mpnp_ros.serving.relations import YES_NO, answer_related, placed
 from mpnp_ros.tokens import SECOND
 
 NUMBERS = tuple(map(str, range(MAX_COUNT + 1)))
@@ -146,20 +148,42 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
             raise QuestionError(f'nothing is remembered of {in_words(asked.ago)} ago; the memory begins '
                                 f'{in_words((newest - usable[0].stamp_ns) / SECOND)} ago')
         usable = [min(usable, key=lambda moment: abs(moment.stamp_ns - then))]
-    question = method.prepare(*_present(asked, choices))
-    first = method.answer(question, usable[-1].tokens)
-    if reason := not_known(first.counted, first.answerable):
-        return Recollection('', (), 1, reason)
-    told = [_Told(usable[-1], first)]
-    yield 1
-    for batch in _backwards(usable[:-1]):
+    text, answers = _present(asked, choices)
+    question, related = method.prepare(text, answers), related_question(text)
+    told: list[_Told] = []
+    for batch in [usable[-1:], *_backwards(usable[:-1])]:
         if asked.wanted is Wanted.LAST and any(entry.reply.text == 'yes' for entry in told) or \
-                asked.wanted is Wanted.SINCE and any(entry.reply.text == 'no' for entry in told):
+                asked.wanted is Wanted.SINCE and any(entry.reply.text != 'yes' for entry in told):
             break
-        replies = method.answer_batch([question] * len(batch), [moment.tokens for moment in batch])
-        told += [_Told(moment, reply) for moment, reply in zip(batch, replies, strict=True)]
+        replies = _in_steps(method, related, answers, batch) if related else None
+        if replies is None:
+            replies = [(reply, not_known(reply.counted, reply.answerable) if not told else '') for reply in
+                       method.answer_batch([question] * len(batch), [moment.tokens for moment in batch])]
+        if not told and replies[0][1]:
+            return Recollection('', (), 1, replies[0][1])
+        told += [_Told(moment, reply) for moment, (reply, _) in zip(batch, replies, strict=True)]
         yield len(told)
+    if related and all(entry.reply.text == UNKNOWN for entry in told):
+        return Recollection('', (), len(told), f'no {related.anchor.singular} is seen whose place is known')
     return _told_words(asked, told, newest)
+
+
+def _in_steps(method: Method, related: RelatedQuestion, choices: Sequence[str],
+              moments: Sequence[RememberedMoment]) -> list[tuple[Reply, str]] | None:
+    """Answer a question about one thing beside another, and say where no sensor can tell why, in words.
+
+    A moment without the other thing is answered `unknown`; later ones may see it.  None: the question must be
+    asked as it is.
+    """
+    answered = []
+    for moment in moments:
+        found = answer_related(method, related, choices, moment.tokens)
+        if found is None:
+            return None
+        reasons = [not_known(step.counted, step.answerable) for step in found.steps]
+        reason = next(filter(None, reasons), '' if found.steps else found.unknown)
+        answered.append((found.reply or Reply(UNKNOWN, 0., (), (), 0.), reason))
+    return answered
 
 
 def _present(asked: PastQuestion, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:

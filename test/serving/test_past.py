@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from mpnp_ros.errors import CancelledError, QuestionError
 from mpnp_ros.methods.questions import Grounding, Reply
 from mpnp_ros.questions.past import PastQuestion, Wanted, past_question
+from mpnp_ros.questions.vocabulary import CHANNELS
 from mpnp_ros.serving.memory import RememberedMoment, TokenMemory
 from mpnp_ros.serving.past import BATCH, NEAREST, PastInquiry, Recollection, in_words
 from mpnp_ros.serving.questions import Question
-from mpnp_ros.tokens import SECOND
+from mpnp_ros.tokens import SECOND, ModalityTokens
 
 WHETHER = PastQuestion(Wanted.LAST, 'Is there a bus?')
 
@@ -110,6 +111,70 @@ def test_what_is_made_of_the_answers(remembered, question, values, text, spans):
             (span.begin_ns // SECOND, span.end_ns // SECOND, span.answer) for span in answer.spans
         ] == spans
         assert all(span.probability == pytest.approx(.9) for span in answer.spans)
+
+
+class ExactMethod(Method):
+    """Counts what tokens hold, and names those that hold what is asked for."""
+
+    def links(self):
+        config = SimpleNamespace(encoder='e1', token_width=len(CHANNELS))
+        return {'lidar': SimpleNamespace(config=config)}
+
+    modalities = ('lidar',)
+
+    def answering(self, question, tokens):
+        return tuple(tokens)
+
+    def answer_batch(self, questions, tokens):
+        return [self._reply(*question, frame['lidar']) for question, frame in
+                zip(questions, tokens, strict=True)]
+
+    answer_each = answer_batch
+
+    def _reply(self, text, choices, frame):
+        """Count the tokens of a bus or of cars, of those to the left if the text asks for these."""
+        sort = 'bus' if 'bus' in text else 'car'
+        held = frame.values[:, [category == sort for category, _ in CHANNELS]].sum(1)
+        held = held * (frame.azimuth > .01) if 'left' in text else held
+        said = str(int(held.sum())) if 'How many' in text else 'yes' if held.any() else 'no'
+        grounding = tuple(Grounding('lidar', token, '', float(number), 1.) for token, number in
+                          enumerate(held))
+        return Reply(said, .9, tuple(float(choice == said) for choice in choices), ('lidar',), 0.,
+                     grounding=grounding)
+
+
+def beside_a_bus(*sides: str, distance: float = 20.) -> list[RememberedMoment]:
+    """Moments of one second with a bus ahead and a car to its left or right; where empty, without a bus."""
+    bus, car = (next(place for place, (name, _) in enumerate(CHANNELS) if name == category)
+                for category in ('bus', 'car'))
+    moments = []
+    for second, side in enumerate(sides):
+        values = np.zeros((2, len(CHANNELS)), np.float32)
+        values[0, bus], values[1, car] = bool(side), 1.
+        azimuth = np.array([0., {'left': .5, 'right': -.5}.get(side, 0.)], np.float32)
+        frame = ModalityTokens('lidar', 'e1', values, azimuth, stamp_ns=second * SECOND,
+                               distance=np.full(2, distance, np.float32))
+        moments.append(RememberedMoment(frame.stamp_ns, {'lidar': frame}))
+    return moments
+
+
+@pytest.mark.parametrize(('question', 'sides', 'text'), [
+    ('Did a car pass to the left of the bus?', ('left', '', 'right'), 'yes'),
+    ('Did a car pass to the left of the bus in the last second?', ('left', '', 'right'), 'no'),
+    ('When was the last car to the left of the bus?', ('left', 'left', '', 'right'), '2 s ago'),
+    ('Since when is there a car to the left of the bus?', ('', 'left', 'left'), 'for 1 s'),
+    ('How many cars are to the left of the bus?', ('left', '', 'right'),
+     '0 now; unknown 1 s ago; 1 2 s ago')])
+def test_one_thing_beside_another_is_asked_of_each_moment_in_steps(question, sides, text):
+    answer = answered(ExactMethod(), past_question(question), beside_a_bus(*sides))
+    assert (answer.text, answer.unknown) == (text, '')
+
+
+def test_why_one_thing_beside_another_cannot_be_told_is_said():
+    asked = past_question('Did a car pass to the left of the bus?')
+    assert 'no bus is seen' in answered(ExactMethod(), asked, beside_a_bus('', '')).unknown
+    flat = beside_a_bus('left', 'left', distance=math.nan)
+    assert 'do not tell how far' in answered(ExactMethod(), asked, flat).unknown
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80))
