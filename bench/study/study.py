@@ -435,7 +435,7 @@ class Study:
 
     def _save(self, store: LinkStore, method: Method, seed: int, what: str,
               part: Learning | Counting) -> None:
-        text = (f'mpnp evaluate: {what} of {len(part.seeds)} scenes of the embedded driving world '
+        text = (f'bench.study: {what} of {len(part.seeds)} scenes of the embedded driving world '
                 f'(seeds {part.scenes[0]} to {part.scenes[1] - 1}), {part.steps} steps of {part.batch}, '
                 f'seed {seed}')
         for link in method.links().values():
