@@ -365,8 +365,8 @@ The frames are apart, so there is no earlier sweep and no pose. Boxes are annota
 objects and tokens count within {front:.0f} degrees of straight ahead only.
 Nothing was trained on these frames. Some numbers were chosen on them: the span of the radar's speeds ({span}
 m/s), what is taken from the strength of its returns ({offset:g} dB), and of `encoder.tokens: moving` how near
-returns of one object are, how many they are, and how probable it is. That links learn on streets of which half are
-emptied was decided with these answers in view.
+returns of one object are, how many they are, and how probable it is. That links learn on streets
+of which half are emptied was decided with these answers in view.
 
 ![One frame from above](radar_frames.png)
 
