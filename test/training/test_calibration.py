@@ -140,6 +140,21 @@ def test_a_sensor_that_looks_nowhere_has_no_say_in_how_sure_an_answer_is(pair, d
     assert method.answer(asked, frame).confidence < alone.confidence - .01
 
 
+def test_sensors_that_look_nowhere_do_not_agree(pair, data):
+    method, see = pair
+    for link in method.links().values():
+        link.agreement = link.new_agreement()
+        nn.init.constant_(link.agreement.bias, -2.)
+    frame = {name: replace(tokens, values=np.zeros_like(tokens.values), looked=np.zeros(SECTORS, bool))
+             for name, tokens in see(data.dataset.examples[0]).items()}
+    asked = PreparedQuestions(method)[data.dataset.examples[0]].question
+    both, alone = (method.answer(asked, {name: frame[name] for name in names}).probabilities
+                   for names in ((OBJECTS, 'other'), (OBJECTS,)))
+    assert both == pytest.approx(alone, abs=1e-5)
+    seen = see(data.dataset.examples[0])
+    assert method.answer(asked, seen).confidence > method.answer(asked, {OBJECTS: seen[OBJECTS]}).confidence
+
+
 def test_training_leaves_the_temperature_alone(method, data):
     book, examples = PreparedQuestions(method), data.dataset.examples[:4]
     losses = method.answer_losses([book[one] for one in examples],

@@ -28,7 +28,7 @@ SAME_AT_START = (
 #: Modules that links share when they count together; each keeps its own worth.
 READER = ('pooling', 'key_aligner', 'value_aligner')
 LEAST_PART = 1e-6
-"""Part of a sensor that does not look at all: where none does, all have the same."""
+"""Added to the parts of sensors in what is asked: where none looks, all say alike how sure an answer is."""
 Question = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -152,12 +152,11 @@ def shares_of_asked(shares: torch.Tensor, reading: Reading, supervised: int) -> 
 
 
 def overlap_of(parts: torch.Tensor) -> torch.Tensor:
-    """Return how far several sensors look at what is asked: 0 for one, 1 - 1/n for n alike, [B].
+    """Return how far several sensors look at what is asked, [B]: 0 if one or none does, 1 - 1/n for n alike.
 
-    parts: [sensors, B], not negative.
+    parts: [sensors, B] in 0..1, the part of each sensor in what is asked.
     """
-    total = parts.sum(0).clamp(min=LEAST_PART)
-    return 1 - (parts / total).square().sum(0)
+    return parts.sum(0).square() - parts.square().sum(0)
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,10 +284,10 @@ class LatentLink(Link):
                         ) -> torch.Tensor:
         """Return the logarithm of the divisor of log-probabilities of answers, [B].
 
-        asked: probes [B, K, width].  overlap: [B], how far several sensors look at what is asked, 0: one, up
-        to 1; None: 0.  It depends on the question, the uncertainty of its numbers and the share of it that is
-        seen, as do the logarithm for one sensor and what overlap adds to it.  0 until it has been fitted, see
-        training/calibration.py (Guo et al., arXiv:1706.04599, section 4.2).
+        asked: probes [B, K, width].  overlap: [B], see :func:`overlap_of`; None: 0.  It depends on the
+        question, the uncertainty of its numbers and the share of it that is seen; so does what the overlap
+        adds.  0 until it has been fitted, see training/calibration.py (Guo et al., arXiv:1706.04599, section
+        4.2).
         """
         doubt = self.doubt
         assert doubt is not None  # links that count have one

@@ -175,12 +175,12 @@ class LatentConnections(Connections):
         tally, *alone = pooling.tallies(counted, asked, made)
         columns = [link.columns(batch) for link, batch in group]
         if evidence is not None:
-            parts_of_asked = shares_of_asked(fused.shares, made[0], pooling.supervised) + LEAST_PART
             there = torch.stack([(column > -torch.inf).any(0).expand(len(asked)) for column in columns])
-            parts_of_asked = parts_of_asked * there  # a link without tokens for a text has no say
-            overlap = overlap_of(parts_of_asked)
+            looks = there * shares_of_asked(fused.shares, made[0], pooling.supervised)
+            overlap = overlap_of(looks)
             logs = torch.stack([link.log_temperature(asked, tally, overlap) for link, _ in group])
-            mean = (parts_of_asked * logs).sum(0) / parts_of_asked.sum(0).clamp(min=LEAST_PART)
+            says = looks + LEAST_PART * there  # a link without tokens for a text says nothing
+            mean = (says * logs).sum(0) / says.sum(0).clamp(min=LEAST_PART)
             before = [] if evidence.temperature is None else [evidence.temperature]
             evidence.temperature = torch.stack([*before, mean.exp().where(there.any(0), 0.)]).amax(0)
         if evidence is not None and evidence.told:
