@@ -96,7 +96,7 @@ class Continual:
         method = create_method('mpnp', self.lm)
         own = method.new_link(start.config.modality, start.config.encoder, start.config.token_width,
                               **_options(start))
-        own.load_state_dict(start.state_dict())
+        own.start_from(start)
         method.plug(own)
         for name in more:
             method.plug(self._new(method, name, start, seed))

@@ -41,7 +41,7 @@ from mpnp_ros.training.calibration import fit_agreement, fit_temperature
 from mpnp_ros.training.dataset import Example, Frame, TokenDataset
 from mpnp_ros.training.evaluation import answers_of, majority_answers
 from mpnp_ros.training.key_frames import encode, question_dataset, scene_of
-from mpnp_ros.training.painted_frames import Painter, observed
+from mpnp_ros.training.painted_frames import VERSION, Painter, observed
 from mpnp_ros.training.painted_questions import PaintedDataset, painted_questions
 from mpnp_ros.training.reader_trainer import ReaderConfig, ReaderTraining
 from mpnp_ros.training.trainer import PARTS, Trainer, TrainerConfig, TrainingStep, train_blind
@@ -402,7 +402,7 @@ class Study:
             painted_questions(map(painter.paint, range(frames)), QUESTION_SEED, part.per_kind,
                               part.of_each_type, beyond=beyond, wordings=wordings).write(empty)
 
-        source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions}'
+        source = f'{part.drawn} {frames} {beyond} {wordings} {self.config.questions} {VERSION}'
         return PaintedDataset.load(self._cached(name, source, build))
 
     def _painter(self, part: Scenes) -> Painter:

@@ -149,41 +149,49 @@ def recall(method: Method, asked: PastQuestion, choices: Sequence[str],
                                 f'{in_words((newest - usable[0].stamp_ns) / SECOND)} ago')
         usable = [min(usable, key=lambda moment: abs(moment.stamp_ns - then))]
     text, answers = _present(asked, choices)
-    question, related = method.prepare(text, answers), related_question(text)
+    question, related = method.prepare(text, answers), related_question(text) if answers else None
+    steps = _in_steps(method, related, answers, usable[-1]) if related else None
     told: list[_Told] = []
-    for batch in [usable[-1:], *_backwards(usable[:-1])]:
-        if asked.wanted is Wanted.LAST and any(entry.reply.text == 'yes' for entry in told) or \
-                asked.wanted is Wanted.SINCE and any(entry.reply.text != 'yes' for entry in told):
+    reasons: list[str] = []
+    batches = [usable[-1:], *_backwards(usable[:-1])] if steps is None else [[each] for each in usable[::-1]]
+    for batch in batches:
+        said = {entry.reply.text for entry in told}
+        if asked.wanted is Wanted.LAST and 'yes' in said or asked.wanted is Wanted.SINCE and 'no' in said:
             break
-        replies = _in_steps(method, related, answers, batch) if related else None
-        if replies is None:
-            replies = [(reply, not_known(reply.counted, reply.answerable) if not told else '') for reply in
-                       method.answer_batch([question] * len(batch), [moment.tokens for moment in batch])]
-        if not told and replies[0][1]:
-            return Recollection('', (), 1, replies[0][1])
-        told += [_Told(moment, reply) for moment, (reply, _) in zip(batch, replies, strict=True)]
+        if related and steps is not None:
+            found = _in_steps(method, related, answers, batch[0]) if told else steps
+            reply, reason = found or (Reply(UNKNOWN, 0., (), (), 0.), 'unknown: nobody looks')
+            replies = [reply]
+            reasons.append(reason)
+        else:
+            replies = method.answer_batch([question] * len(batch), [moment.tokens for moment in batch]) \
+                if told else [method.answer(question, batch[0].tokens)]  # batches do not tell what is counted
+            if not told and (reason := not_known(replies[0].counted, replies[0].answerable)):
+                return Recollection('', (), 1, reason)
+        told += [_Told(moment, reply) for moment, reply in zip(batch, replies, strict=True)]
         yield len(told)
-    if related and all(entry.reply.text == UNKNOWN for entry in told):
-        return Recollection('', (), len(told), f'no {related.anchor.singular} is seen whose place is known')
-    return _told_words(asked, told, newest)
+    clear = [entry for entry in told if entry.reply.text != UNKNOWN]
+    if steps is not None and not clear:
+        return Recollection('', (), len(told), reasons[0])
+    whether = asked.wanted in (Wanted.EVER, Wanted.LAST, Wanted.SINCE)
+    return replace(_told_words(asked, clear if steps is not None and whether else told, newest),
+                   moments=len(told))
 
 
 def _in_steps(method: Method, related: RelatedQuestion, choices: Sequence[str],
-              moments: Sequence[RememberedMoment]) -> list[tuple[Reply, str]] | None:
-    """Answer a question about one thing beside another, and say where no sensor can tell why, in words.
+              moment: RememberedMoment) -> tuple[Reply, str] | None:
+    """Answer a question about one thing beside another at one moment; None: it must be asked as it is.
 
-    A moment without the other thing is answered `unknown`; later ones may see it.  None: the question must be
-    asked as it is.
+    Where the other thing is not seen, or no sensor can tell, the answer is `unknown`, with the reason.
     """
-    answered = []
-    for moment in moments:
-        found = answer_related(method, related, choices, moment.tokens)
-        if found is None:
-            return None
-        reasons = [not_known(step.counted, step.answerable) for step in found.steps]
-        reason = next(filter(None, reasons), '' if found.steps else found.unknown)
-        answered.append((found.reply or Reply(UNKNOWN, 0., (), (), 0.), reason))
-    return answered
+    found = answer_related(method, related, choices, moment.tokens)
+    if found is None:
+        return None
+    told = (not_known(step.counted, step.answerable) for step in found.steps)
+    reason = next(filter(None, told), found.unknown)
+    if reason or found.reply is None:
+        return Reply(UNKNOWN, 0., (), (), 0.), reason
+    return found.reply, ''
 
 
 def _present(asked: PastQuestion, choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:

@@ -36,7 +36,6 @@ from mpnp_ros.methods.mpnp.link import (
     fuse,
     in_sectors,
     overlap_of,
-    shares_of_asked,
     what_doubt_reads,
 )
 from mpnp_ros.methods.questions import question_states
@@ -213,7 +212,7 @@ def _answered(method: Method, modalities: Sequence[str], examples: Sequence[Exam
             parts.append((link.count(tokens), link.worth, link.gates.max()))
         fused, made = fuse(parts), pooling.reading(asked)
         known.append(what_doubt_reads(asked, pooling.tally(fused.counts, asked, made)))
-        overlap.append(overlap_of(shares_of_asked(fused.shares, made[0], pooling.supervised)))
+        overlap.append(overlap_of(fused.shares, made[0], pooling.supervised))
         width = asked[0].numel()
     device = method.lm.device
     return _Answered(torch.stack(scores).to(device), torch.tensor(right, device=device).float(),

@@ -1,7 +1,7 @@
 """Painted frames: dense and empty streets for training, with tokens whose uncertainty is calibrated.
 
-Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  From half
-of these streets most objects are taken away again, so that a doubtful object may be the only one.  Then
+Thin frames are overlaid, turned at random, with rows of parked cars, queues and crowds among them.  Half of
+these streets lose some or most of their objects again, so that a doubtful object may be the only one.  Then
 tokens are painted: the belief of a sensor about every object (existence, category, status), missed and
 imagined objects, unseen sectors and unknown channels.  Finally the true objects are drawn from the tokens, so
 that every probability in them is right.
@@ -31,10 +31,12 @@ from mpnp_ros.questions.wording import TEMPLATES, descriptions
 from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_azimuths, sector_of
 from mpnp_ros.training.true_objects import OBJECTS, TrueObjects
 
+VERSION = 2
+"""Of what is painted: goes up whenever the same numbers of frames are painted otherwise."""
 LAYERS = (1, 1, 2, 2, 3, 4, 5)
 """Numbers of thin frames to overlay, drawn evenly."""
 EMPTIED, LEAST_LEFT = 0.5, 0.03
-"""Share of the streets that are emptied, and the smallest part of their objects that stays.
+"""Share of the streets that are emptied, and the least probability with which their objects stay.
 
 In dense streets a faint car mostly is one of several, and links that know nothing else count it
 (docs/lab/experiments.md, section 7)."""

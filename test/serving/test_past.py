@@ -61,7 +61,10 @@ class Method:
         return Reply(said, .9, probabilities, ('camera',), 0., (), self.answerable)
 
     def answer_batch(self, questions, tokens):
-        return [self.answer(question, frame) for question, frame in zip(questions, tokens, strict=True)]
+        """As Method: batches do not tell what is counted, nor what can be answered, and need choices."""
+        assert all(choices for _, choices in questions)
+        return [replace(self.answer(question, frame), counted=(), answerable=1.)
+                for question, frame in zip(questions, tokens, strict=True)]
 
     def answer_each(self, questions, tokens):
         grounding = (Grounding('camera', 1, 'bus', .9, .6), Grounding('camera', 0, 'bus', .1, .4))
@@ -131,6 +134,9 @@ class ExactMethod(Method):
 
     answer_each = answer_batch
 
+    def answer(self, question, tokens):
+        return self.answer_batch([question], [tokens])[0]
+
     def _reply(self, text, choices, frame):
         """Count the tokens of a bus or of cars, of those to the left if the text asks for these."""
         sort = 'bus' if 'bus' in text else 'car'
@@ -162,12 +168,28 @@ def beside_a_bus(*sides: str, distance: float = 20.) -> list[RememberedMoment]:
     ('Did a car pass to the left of the bus?', ('left', '', 'right'), 'yes'),
     ('Did a car pass to the left of the bus in the last second?', ('left', '', 'right'), 'no'),
     ('When was the last car to the left of the bus?', ('left', 'left', '', 'right'), '2 s ago'),
-    ('Since when is there a car to the left of the bus?', ('', 'left', 'left'), 'for 1 s'),
+    ('Since when is there a car to the left of the bus?', ('', 'left', 'left'), 'for 1 s or longer'),
+    ('Since when is there a car to the left of the bus?', ('right', 'left', '', 'left'), 'for 2 s'),
+    ('When was the last car to the left of the bus?', ('left', '', ''), '2 s ago'),
     ('How many cars are to the left of the bus?', ('left', '', 'right'),
      '0 now; unknown 1 s ago; 1 2 s ago')])
 def test_one_thing_beside_another_is_asked_of_each_moment_in_steps(question, sides, text):
     answer = answered(ExactMethod(), past_question(question), beside_a_bus(*sides))
     assert (answer.text, answer.unknown) == (text, '')
+
+
+def test_a_moment_in_which_nobody_looks_leaves_the_others_their_steps():
+    """A method names no tokens where no sensor looks."""
+    class Blinded(ExactMethod):
+        def _reply(self, text, choices, frame):
+            reply = super()._reply(text, choices, frame)
+            return reply if frame.values.any() else replace(reply, grounding=())
+
+    moments = beside_a_bus('left', 'left', 'left', 'right')
+    dark = moments[1].tokens['lidar']
+    moments[1] = RememberedMoment(dark.stamp_ns, {'lidar': replace(dark, values=np.zeros_like(dark.values))})
+    answer = answered(Blinded(), past_question('How many cars are to the left of the bus?'), moments)
+    assert answer.text == '0 now; 1 1 s ago; unknown 2 s ago; 1 3 s ago'
 
 
 def test_why_one_thing_beside_another_cannot_be_told_is_said():

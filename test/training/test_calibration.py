@@ -19,7 +19,7 @@ from mpnp_ros.methods.questions import Reply
 from mpnp_ros.methods.registry import create_method
 from mpnp_ros.questions.generator import Scope
 from mpnp_ros.questions.vocabulary import CHANNELS
-from mpnp_ros.tokens import SECTORS
+from mpnp_ros.tokens import SECTORS, sector_of
 from mpnp_ros.training.batches import PreparedQuestions
 from mpnp_ros.training.calibration import (
     MIN_FRAMES,
@@ -140,7 +140,7 @@ def test_a_sensor_that_looks_nowhere_has_no_say_in_how_sure_an_answer_is(pair, d
     assert method.answer(asked, frame).confidence < alone.confidence - .01
 
 
-def test_sensors_that_look_nowhere_do_not_agree(pair, data):
+def test_sensors_that_look_nowhere_or_at_different_places_do_not_agree(pair, data):
     method, see = pair
     for link in method.links().values():
         link.agreement = link.new_agreement()
@@ -152,6 +152,15 @@ def test_sensors_that_look_nowhere_do_not_agree(pair, data):
                    for names in ((OBJECTS, 'other'), (OBJECTS,)))
     assert both == pytest.approx(alone, abs=1e-5)
     seen = see(data.dataset.examples[0])
+    halves = {}
+    for name, half in zip(seen, (slice(0, SECTORS // 2), slice(SECTORS // 2, SECTORS)), strict=True):
+        looked = np.zeros(SECTORS, bool)
+        looked[half] = True
+        tokens = seen[OBJECTS]
+        there = tokens.values * looked[sector_of(tokens.azimuth)][:, None]
+        halves[name] = replace(tokens, modality=name, values=there, looked=looked)
+    whole = method.answer(asked, {OBJECTS: seen[OBJECTS]}).confidence
+    assert method.answer(asked, halves).confidence < whole + .1
     assert method.answer(asked, seen).confidence > method.answer(asked, {OBJECTS: seen[OBJECTS]}).confidence
 
 

@@ -151,12 +151,14 @@ def shares_of_asked(shares: torch.Tensor, reading: Reading, supervised: int) -> 
     return parts / reading.region[:, :supervised].sum(1)
 
 
-def overlap_of(parts: torch.Tensor) -> torch.Tensor:
-    """Return how far several sensors look at what is asked, [B]: 0 if one or none does, 1 - 1/n for n alike.
+def overlap_of(shares: torch.Tensor, reading: Reading, supervised: int) -> torch.Tensor:
+    """Return how far several sensors look at the same that is asked, [B].
 
-    parts: [sensors, B] in 0..1, the part of each sensor in what is asked.
+    0 where one or none looks, 1 - 1/n where n look alike; the mean over what is asked, so that two sensors
+    that look at different places do not overlap.  Arguments as for :func:`shares_of_asked`.
     """
-    return parts.sum(0).square() - parts.square().sum(0)
+    both = shares.sum(0, keepdim=True).square() - shares.square().sum(0, keepdim=True)
+    return shares_of_asked(both, reading, supervised)[0]
 
 
 def in_sectors(counts: Counts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -367,8 +369,7 @@ class LatentLink(Link):
         if odd:
             raise LinksError(f'a {self.config.modality} link cannot start from the {other.config.modality} '
                              f'link: {", ".join(odd)} differ; make it with the same options')
-        if self.doubt is not None and other.agreement is not None:
-            self.agreement = self.new_agreement()
+        self.agreement = None if other.agreement is None else self.new_agreement()
         left = take_over(self, other)
         if self.worth is not None and self.config.modality != other.config.modality:
             self.worth.load_state_dict(Worth(self.config.channels).state_dict())

@@ -176,8 +176,9 @@ class LatentConnections(Connections):
         columns = [link.columns(batch) for link, batch in group]
         if evidence is not None:
             there = torch.stack([(column > -torch.inf).any(0).expand(len(asked)) for column in columns])
-            looks = there * shares_of_asked(fused.shares, made[0], pooling.supervised)
-            overlap = overlap_of(looks)
+            shares = fused.shares * there[:, :, None, None]
+            looks = shares_of_asked(shares, made[0], pooling.supervised)
+            overlap = overlap_of(shares, made[0], pooling.supervised)
             logs = torch.stack([link.log_temperature(asked, tally, overlap) for link, _ in group])
             says = looks + LEAST_PART * there  # a link without tokens for a text says nothing
             mean = (says * logs).sum(0) / says.sum(0).clamp(min=LEAST_PART)

@@ -19,7 +19,7 @@ from mpnp_ros.detection.detections import Detections, detection_tokens
 from mpnp_ros.errors import PointCloudError
 from mpnp_ros.modalities.geometry import in_base_frame
 from mpnp_ros.modalities.radar.config import RadarConfig
-from mpnp_ros.modalities.radar.doppler import UNKNOWN
+from mpnp_ros.modalities.radar.doppler import FEWEST, UNKNOWN
 from mpnp_ros.modalities.radar.frames import MOVING, RadarFrame, radial_speed, usable_returns
 from mpnp_ros.questions.vocabulary import CATEGORIES, CHANNELS
 from mpnp_ros.tokens import SECTORS, ModalityTokens, sector_of
@@ -83,7 +83,7 @@ class RadarMovingEncoder:
         concerns = []
         for scan in frame.scans:
             kept = usable_returns(scan, self.config.min_range)
-            if len(kept.points) and (kept.dyn_prop == UNKNOWN).all() and not kept.compensated.any():
+            if len(kept.points) >= FEWEST and (kept.dyn_prop == UNKNOWN).all() and not kept.compensated.any():
                 concerns.append(f'{scan.name}: {LOST}')  # so doppler_scan leaves it
         return replace(tokens, known=KNOWN, source_stamps_ns=tuple(scan.stamp_ns for scan in frame.scans),
                        concerns=tuple(concerns))
@@ -135,8 +135,10 @@ def grouped(places: np.ndarray, speed: np.ndarray, least: int, span: float = 0.)
         angle = math.tau * speed / span
         turn = np.stack([np.cos(angle), np.sin(angle)], 1) * span / math.tau
     spots = np.column_stack([places, PER_SPEED * turn])
-    _, first, cell = np.unique(np.floor(spots / CELL), axis=0, return_index=True, return_inverse=True)
-    pairs = KDTree(spots[first]).query_pairs(GAP, output_type='ndarray')
-    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(first), len(first)))
+    _, cell, count = np.unique(np.floor(spots / CELL), axis=0, return_inverse=True, return_counts=True)
+    centres = np.zeros((len(count), spots.shape[1]))
+    np.add.at(centres, cell.ravel(), spots)
+    pairs = KDTree(centres / count[:, None]).query_pairs(GAP, output_type='ndarray')
+    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(count), len(count)))
     name = connected_components(graph, directed=False)[1][cell.ravel()]
     return [np.flatnonzero(name == each) for each in np.flatnonzero(np.bincount(name) >= least)]
